@@ -1,0 +1,1 @@
+"""The body: kinematic chain, camera, keypoints, virtual joints, the extended URDF."""

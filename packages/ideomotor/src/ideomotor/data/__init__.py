@@ -1,0 +1,1 @@
+"""Recordings on disk: MCAP bags and time alignment."""

@@ -1,0 +1,1 @@
+"""Planning and control over a chain."""

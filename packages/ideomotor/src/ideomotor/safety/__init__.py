@@ -1,0 +1,1 @@
+"""Limits, watchdog and the rules of the command gate."""

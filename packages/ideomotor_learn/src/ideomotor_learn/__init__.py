@@ -1,0 +1,1 @@
+"""Learning for ideomotor (torch). Exports the artefacts that the `ideomotor` package runs."""

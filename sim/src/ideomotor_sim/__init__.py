@@ -1,0 +1,1 @@
+"""MuJoCo worlds, cameras and tools for ideomotor. Knows neither ROS nor torch."""
