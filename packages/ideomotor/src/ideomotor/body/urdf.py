@@ -1,0 +1,184 @@
+"""URDF as text: loading, checking, hashing, and adding or removing virtual joints.
+
+Text stays text: what this module does not add, it does not change, so that taking an extension back
+gives the very description that was there before.
+"""
+
+import hashlib
+import math
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from xml.parsers import expat
+
+import numpy as np
+
+from ideomotor.body.extension import BodyExtension, ExtensionError, JointType, VirtualJoint
+from ideomotor.errors import IdeomotorError
+
+_JOINT_TYPES = ("revolute", "continuous", "prismatic", "fixed", "floating", "planar")
+
+
+class UrdfError(IdeomotorError):
+    """A robot description that is missing, malformed or not a tree of links."""
+
+
+def load_urdf(source: str | Path, mappings: Mapping[str, str] | None = None) -> str:
+    """Return URDF text from a path (``.xacro`` is expanded) or from text; ``package://`` is left alone.
+
+    Args:
+        source: path of a ``.urdf`` or ``.xacro`` file, or URDF text.
+        mappings: xacro arguments.
+
+    Raises:
+        UrdfError: there is no such file, xacro refuses it, or it is not a valid URDF.
+    """
+    if isinstance(source, str) and source.lstrip().startswith("<"):
+        text = source
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise UrdfError(f"{path}: no such file (expected a path of a .urdf or .xacro file, or URDF text)")
+        text = _expand(path, mappings or {}) if path.suffix == ".xacro" else path.read_text(encoding="utf-8")
+    validate_urdf(text)
+    return text
+
+
+def _expand(path: Path, mappings: Mapping[str, str]) -> str:
+    import xacro  # here: a robot that gets its description from /robot_description needs no xacro
+
+    try:
+        return str(xacro.process_file(str(path), mappings=dict(mappings)).toprettyxml(indent="  "))
+    except (xacro.XacroException, expat.ExpatError, OSError, NameError, KeyError, SyntaxError) as error:
+        raise UrdfError(f"{path}: xacro: {error}") from error
+
+
+def description_sha256(urdf: str) -> str:
+    """Return the SHA-256 of the description's UTF-8 text, hexadecimal."""
+    return hashlib.sha256(urdf.encode("utf-8")).hexdigest()
+
+
+def parse_urdf(urdf: str) -> ET.Element:
+    """Return the ``<robot>`` element of a checked description.
+
+    Raises:
+        UrdfError: as `validate_urdf`.
+    """
+    try:
+        robot = ET.fromstring(urdf)
+    except ET.ParseError as error:
+        line, column = error.position
+        raise UrdfError(f"URDF line {line}, column {column}: {error}; expected XML") from error
+    if robot.tag != "robot":
+        raise UrdfError(f"URDF: the root element is <{robot.tag}>, expected <robot>")
+    _check_names(robot)
+    for joint in robot.findall("joint"):
+        _check_joint(joint)
+    _check_tree(robot)
+    return robot
+
+
+def validate_urdf(urdf: str) -> None:
+    """Check that the text is XML and one tree of uniquely named links and well-formed joints.
+
+    Raises:
+        UrdfError: naming the line, link or joint, what is there and what was expected.
+    """
+    parse_urdf(urdf)
+
+
+def root_link(robot: ET.Element) -> str:
+    """Return the link that is no joint's child."""
+    children = {_link_of(joint, "child") for joint in robot.findall("joint")}
+    return next(name for name in _names(robot, "link") if name not in children)
+
+
+def _names(robot: ET.Element, tag: str) -> list[str]:
+    return [element.get("name", "") for element in robot.findall(tag)]
+
+
+def _link_of(joint: ET.Element, role: str) -> str:
+    element = joint.find(role)
+    return "" if element is None else element.get("link", "")
+
+
+def _check_names(robot: ET.Element) -> None:
+    for tag in ("link", "joint"):
+        counts = Counter(_names(robot, tag))
+        if "" in counts:
+            raise UrdfError(f"URDF: a <{tag}> has no name")
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        if twice:
+            raise UrdfError(f"URDF: {tag} names {twice} occur more than once")
+    if not robot.findall("link"):
+        raise UrdfError("URDF: no <link>, expected at least one")
+
+
+def _numbers(joint: ET.Element, path: str, attribute: str, count: int) -> tuple[float, ...] | None:
+    """Return the attribute's numbers, None where it is absent."""
+    element = joint.find(path)
+    text = None if element is None else element.get(attribute)
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(word) for word in text.split())
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        name = joint.get("name")
+        raise UrdfError(f"joint {name!r}: <{path} {attribute}={text!r}>, expected {count} finite numbers")
+    return numbers
+
+
+def _check_joint(joint: ET.Element) -> None:
+    name, kind = joint.get("name"), joint.get("type")
+    if kind not in _JOINT_TYPES:
+        raise UrdfError(f"joint {name!r}: type={kind!r}, expected one of {list(_JOINT_TYPES)}")
+    for path, attribute in (("origin", "xyz"), ("origin", "rpy"), ("axis", "xyz")):
+        numbers = _numbers(joint, path, attribute, 3)
+        if path == "axis" and kind != "fixed" and numbers is not None and not any(numbers):
+            raise UrdfError(f"joint {name!r}: axis is zero, expected a direction")
+    for attribute in ("lower", "upper", "velocity", "effort"):
+        _numbers(joint, "limit", attribute, 1)
+    for attribute in ("multiplier", "offset"):
+        _numbers(joint, "mimic", attribute, 1)
+    if kind in ("revolute", "prismatic"):
+        if joint.find("limit") is None:
+            raise UrdfError(f"joint {name!r}: {kind} without <limit>")
+        (lower,) = _numbers(joint, "limit", "lower", 1) or (0.0,)
+        (upper,) = _numbers(joint, "limit", "upper", 1) or (0.0,)
+        if lower > upper:
+            raise UrdfError(f"joint {name!r}: lower={lower} is above upper={upper}")
+
+
+def _check_tree(robot: ET.Element) -> None:
+    links, joints = _names(robot, "link"), _names(robot, "joint")
+    parent_of: dict[str, str] = {}
+    for joint in robot.findall("joint"):
+        for role in ("parent", "child"):
+            if _link_of(joint, role) not in links:
+                raise UrdfError(f"joint {joint.get('name')!r}: {role} {_link_of(joint, role)!r} is not among {links}")
+        child = _link_of(joint, "child")
+        if child in parent_of:
+            raise UrdfError(f"link {child!r} is the child of more than one joint")
+        parent_of[child] = _link_of(joint, "parent")
+        mimic = joint.find("mimic")
+        if mimic is not None and mimic.get("joint") not in joints:
+            raise UrdfError(f"joint {joint.get('name')!r}: mimics {mimic.get('joint')!r}, not among {joints}")
+    roots = [link for link in links if link not in parent_of]
+    if len(roots) > 1:
+        raise UrdfError(f"URDF: root links {roots}, expected one (which joint is missing?)")
+    if not roots or len(links) - 1 != len(parent_of) or not _all_reachable(links, parent_of):
+        raise UrdfError(f"URDF: the joints of {sorted(parent_of)} form a loop, expected a tree")
+
+
+def _all_reachable(links: Iterable[str], parent_of: Mapping[str, str]) -> bool:
+    for start in links:
+        seen, link = {start}, start
+        while link in parent_of:
+            link = parent_of[link]
+            if link in seen:
+                return False
+            seen.add(link)
+    return True
