@@ -25,11 +25,6 @@ from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYTHON_VERSIONS = ((3, 10), (3, 12))  # oldest and newest the wheels exist for
-RUNTIME_REQUIREMENTS = ("requirements.txt",)
-DEV_REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
-RUNTIME_PACKAGES = ("packages/ideomotor[view]", "sim")
-DEV_PACKAGES = (*RUNTIME_PACKAGES, "packages/ideomotor_learn")
-TF2_MSGS_UNDERLAY = "ros2_ws/underlay"
 
 # The ROS wheels name the Python they were built with: /opt/python/cp311-cp311/{include/python3.11,lib/...}.
 WHEEL_PYTHON_INCLUDE = re.compile(r"/opt/python/cp\d+-cp\d+/include/python3\.\d+")
@@ -151,21 +146,17 @@ def make_environment(prefix: Path) -> Path:
     return python
 
 
-def install(python: Path, dev: bool) -> None:
-    """Install the pinned packages, then our own three in place."""
-    requirements = DEV_REQUIREMENTS if dev else RUNTIME_REQUIREMENTS
-    packages = DEV_PACKAGES if dev else RUNTIME_PACKAGES
-    projects = [REPOSITORY / package.split("[")[0] / "pyproject.toml" for package in packages]
-    files = [REPOSITORY / "constraints.txt", *(REPOSITORY / r for r in requirements)]
-    stamp = python.parent.parent / f".ideomotor-{'dev' if dev else 'runtime'}"
-    inputs = digest([*files, *projects])
+def install(python: Path, requirements: str) -> None:
+    """Install the pinned packages, our own in place."""
+    stamp = python.parent.parent / f".ideomotor-{requirements}"
+    inputs = digest(sorted(REPOSITORY.glob("requirements*.txt")) + [REPOSITORY / "constraints.txt"])
+    inputs = digest(sorted([*REPOSITORY.glob("packages/*/pyproject.toml"), *REPOSITORY.glob("sim/pyproject.toml")]), inputs)
     if is_done(stamp, inputs):
         return
-    say(f"packages of {' and '.join(requirements)}")
+    say(f"packages of {requirements}, versions of constraints.txt")
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--constraint", "constraints.txt"]
-    run("pip", [*pip, *(a for r in requirements for a in ("--requirement", r))], cwd=REPOSITORY)
-    editable = [a for package in packages for a in ("--editable", f"./{package}")]
-    run("pip", [*pip, "--no-build-isolation", *editable], cwd=REPOSITORY)
+    run("pip", [*pip, "setuptools<80"], cwd=REPOSITORY)
+    run("pip", [*pip, "--no-build-isolation", "--requirement", requirements], cwd=REPOSITORY)
     stamp.write_text(inputs)
 
 
@@ -228,7 +219,7 @@ def main() -> int:
         with (REPOSITORY / ".venv" / ".ideomotor-lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # one set-up at a time
             if not arguments.build:
-                install(python, arguments.dev)
+                install(python, "requirements-dev.txt" if arguments.dev else "requirements.txt")
             build_workspace(python)
     except SetupError as error:
         print(f"set-up: {error}", file=sys.stderr)
