@@ -49,9 +49,13 @@ def _expand(path: Path, mappings: Mapping[str, str]) -> str:
     import xacro  # here: a robot that gets its description from /robot_description needs no xacro
 
     try:
-        return str(xacro.process_file(str(path), mappings=dict(mappings)).toprettyxml(indent="  "))
-    except (xacro.XacroException, expat.ExpatError, OSError, NameError, KeyError, SyntaxError) as error:
+        # Not process_file: it writes the path into the text, and the text's hash names the description.
+        xacro.init_stacks(str(path))
+        document = xacro.parse(None, str(path))
+        xacro.process_doc(document, mappings=dict(mappings))
+    except (xacro.XacroException, expat.ExpatError) as error:
         raise UrdfError(f"{path}: xacro: {error}") from error
+    return str(document.toprettyxml(indent="  "))
 
 
 def description_sha256(urdf: str) -> str:
