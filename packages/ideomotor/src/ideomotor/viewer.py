@@ -1,0 +1,380 @@
+"""The browser viewer: robot, chain, keypoints, camera and error plots, on viser.
+
+Plain data go in through the ``set_*`` methods, which only store; `Viewer.update` sends what changed to the browser.
+Whoever drives it calls `update` at the rate the browser shall see (10 to 30 Hz). The server listens on loopback only.
+"""
+
+import logging
+import socket
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import viser
+from scipy.spatial.transform import Rotation
+from viser import uplot
+
+from ideomotor.body.camera import Intrinsics
+from ideomotor.body.draw import keypoint_colour
+from ideomotor.body.keypoints import Keypoints
+from ideomotor.body.uncertainty import ellipsoid
+from ideomotor.config import Config, value
+from ideomotor.errors import IdeomotorError
+from ideomotor.robot_visual import LinkTree, mesh_resolver, shapes_of
+
+logger = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+EXTENSION_COLOUR = (230, 97, 0)
+CHAIN_COLOUR = (94, 104, 122)
+ERRORS = {  # series of `Viewer.add_error`: title, colour
+    "reprojection": ("Re-projection error [px]", "#0072b2"),
+    "tip_std": ("Tip standard deviation [mm]", "#e66100"),
+    "tip_error": ("Tip error against ground truth [mm]", "#009e73"),
+}
+
+
+class PortInUseError(IdeomotorError):
+    """Another program listens on the viewer's port."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewerConfig(Config):
+    """The browser viewer."""
+
+    port: int = value(8080, "TCP port on the loopback interface.", ge=1, le=65535)
+    rate: float = value(15.0, "Updates of the browser [Hz].", ge=1.0, le=60.0)
+    sigma: float = value(2.0, "Mahalanobis distance of the ellipsoids.", ge=0.5, le=5.0)
+    min_confidence: float = value(0.5, "Keypoints below this confidence are not shown in 3-D.", ge=0.0, le=1.0)
+    history: float = value(30.0, "Span of the error plots [s].", ge=1.0, le=600.0)
+
+
+@dataclass(frozen=True)
+class BodyView:
+    """What the viewer says about the body schema."""
+
+    state: str
+    ee_link: str
+    tip_link: str
+    tip_covariance: np.ndarray  # (3, 3) of the tip's position in ee_link [m^2]
+    frames: int
+    inlier_ratio: float  # [0, 1]
+    tip_std: float  # [m]
+    joints: tuple[str, ...]  # one line each, ready to read
+    unobserved: tuple[str, ...] = ()
+    suggestion: str = ""
+
+
+class Viewer:
+    """A viser server that shows one robot.
+
+    Args:
+        config: port, rates, sizes.
+        package_dirs: ``share`` folders where ``package://`` meshes are looked for.
+        title: shown in the browser.
+
+    Raises:
+        PortInUseError: if the port is taken.
+    """
+
+    def __init__(self, config: ViewerConfig, package_dirs: tuple[Path, ...] = (), title: str = "Ideomotor") -> None:
+        _require_free(config.port)
+        self._config = config
+        self._resolve = mesh_resolver(package_dirs)
+        self._server = viser.ViserServer(HOST, config.port, label=title, verbose=False)
+        if self._server.get_port() != config.port:  # lost a race for it: viser took the next one
+            self._server.stop()
+            raise PortInUseError(f"port {config.port} on {HOST} is in use; free it or choose another port")
+        self._chain: LinkTree | None = None
+        self._joints: dict[str, float] = {}
+        self._camera: tuple[Intrinsics, np.ndarray] | None = None
+        self._keypoints: Keypoints | None = None
+        self._body: BodyView | None = None
+        self._errors: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=4096) for name in ERRORS}
+        self._images: dict[str, np.ndarray] = {}
+        self._changed: set[str] = set()
+        self._links: dict[str, viser.FrameHandle] = {}
+        self._build_scene()
+        self._build_panels()
+
+    @property
+    def url(self) -> str:
+        """Where to look."""
+        return f"http://{HOST}:{self._config.port}"
+
+    @property
+    def server(self) -> viser.ViserServer:
+        """The viser server, for panels of one's own."""
+        return self._server
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._server.stop()
+
+    # ---- data in -------------------------------------------------------------------------------------------
+
+    def set_description(self, urdf: str) -> None:
+        """Show another robot; the one shown stays when this raises.
+
+        Raises:
+            IdeomotorError: if the description cannot be loaded.
+        """
+        chain, shapes = LinkTree(urdf), shapes_of(urdf, self._resolve)
+        for handle in self._links.values():
+            handle.remove()
+        self._chain = chain
+        with self._server.atomic():
+            self._links = {
+                name: self._server.scene.add_frame(f"/robot/{name}", show_axes=False, visible=False)
+                for name in chain.links
+            }
+            for i, shape in enumerate(shapes):
+                wxyz, position = _pose(shape.T_link_shape)
+                r, g, b, a = shape.colour
+                self._server.scene.add_mesh_simple(
+                    f"/robot/{shape.link}/shape_{i}",
+                    np.asarray(shape.mesh.vertices, dtype=np.float32),
+                    np.asarray(shape.mesh.faces, dtype=np.uint32),
+                    color=(round(255 * r), round(255 * g), round(255 * b)),
+                    opacity=None if a >= 1.0 else a,
+                    flat_shading=True,
+                    wxyz=wxyz,
+                    position=position,
+                )
+        self._changed.add("joints")
+
+    def set_joint_positions(self, positions: Mapping[str, float]) -> None:
+        """Merge joint positions by name [rad] or [m]."""
+        self._joints.update(positions)
+        self._changed.add("joints")
+
+    def set_camera(self, intrinsics: Intrinsics, T_base_camera: np.ndarray) -> None:
+        """Place the camera: pose of its optical frame in the robot's base, shape (4, 4)."""
+        self._camera = (intrinsics, np.asarray(T_base_camera, dtype=float))
+        self._changed.update(("camera", "keypoints"))
+
+    def set_image(self, rgb: np.ndarray, annotated: np.ndarray | None = None) -> None:
+        """Show a camera image in the frustum and, annotated if given, in the panel; (H, W, 3) uint8."""
+        self._images = {"frustum": rgb, "panel": rgb if annotated is None else annotated}
+        self._changed.update(("camera", "image"))
+
+    def set_keypoints(self, keypoints: Keypoints) -> None:
+        """Show keypoints with their ellipsoids; needs `set_camera` and depth."""
+        self._keypoints = keypoints
+        self._changed.add("keypoints")
+
+    def set_body(self, body: BodyView) -> None:
+        """Show the state of the body schema and the chain's extension."""
+        self._body = body
+        self._changed.update(("body", "joints"))
+
+    def add_error(self, name: str, stamp: float, error: float) -> None:
+        """Append a sample to the plot ``name`` of `ERRORS`, in the plot's unit; NaN leaves a gap."""
+        series = self._errors[name]
+        if series and stamp < series[-1][0]:  # time went back: a simulator was reset, a recording begins anew
+            series.clear()
+        series.append((stamp, error))
+        self._changed.add("errors")
+
+    # ---- to the browser ------------------------------------------------------------------------------------
+
+    def update(self) -> None:
+        """Send what changed since the last call."""
+        changed, self._changed = self._changed, set()
+        with self._server.atomic():
+            if "joints" in changed:
+                self._show_robot()
+            if "camera" in changed:
+                self._show_camera()
+            if "keypoints" in changed:
+                self._show_keypoints()
+            if "image" in changed:
+                self._panel_image.image = self._images["panel"]
+                self._panel_image.visible = True
+            if "body" in changed:
+                self._status.content = _markdown(self._body)
+            if "errors" in changed:
+                self._show_errors()
+
+    def _show_robot(self) -> None:
+        if self._chain is None:
+            return
+        missing = [name for name in self._chain.joint_names if name not in self._joints]
+        self._waiting.visible = bool(missing)
+        if missing:
+            self._waiting.content = f"Waiting for the positions of the joints {', '.join(missing)}"
+            return
+        poses = self._chain.link_poses(self._joints)
+        for name, handle in self._links.items():
+            handle.wxyz, handle.position = _pose(poses[name])
+            handle.visible = True
+        self._show_chain(poses)
+
+    def _show_chain(self, poses: Mapping[str, np.ndarray]) -> None:
+        assert self._chain is not None
+        body = self._body
+        path = () if body is None or body.tip_link not in poses else self._chain.path_to(body.tip_link)
+        split = path.index(body.ee_link) + 1 if body is not None and body.ee_link in path else len(path)
+        self._nominal_lines.points = _segments([poses[link][:3, 3] for link in path[:split]])
+        self._extension_lines.points = _segments([poses[link][:3, 3] for link in path[max(split - 1, 0) :]])
+        extended = body is not None and 0 < split < len(path)
+        self._tip.visible = self._tip_axes.visible = self._tip_label.visible = extended
+        if body is not None and extended:
+            R, T_base_tip = poses[body.ee_link][:3, :3], poses[body.tip_link]
+            shape = ellipsoid(R @ body.tip_covariance @ R.T, self._config.sigma)
+            self._tip.scale = _scale(shape.radii)
+            self._tip.wxyz, self._tip.position = _wxyz(shape.rotation), T_base_tip[:3, 3]
+            self._tip_axes.wxyz, self._tip_axes.position = _pose(T_base_tip)
+            self._tip_label.position = T_base_tip[:3, 3] + np.array([0.0, 0.0, 0.05])
+
+    def _show_camera(self) -> None:
+        if self._camera is None:
+            return
+        intrinsics, T_base_camera = self._camera
+        self._frustum.fov = 2 * float(np.arctan2(intrinsics.height / 2, intrinsics.fy))
+        self._frustum.aspect = intrinsics.width / intrinsics.height
+        self._frustum.wxyz, self._frustum.position = _pose(T_base_camera)
+        if "frustum" in self._images:
+            self._frustum.image = self._images["frustum"]
+        self._frustum.visible = True
+
+    def _show_keypoints(self) -> None:
+        if self._camera is None or self._keypoints is None:
+            return
+        intrinsics, T_base_camera = self._camera
+        R, t = T_base_camera[:3, :3], T_base_camera[:3, 3]
+        position = self._keypoints.position_camera(intrinsics) @ R.T + t  # (K, 3)
+        covariance = R @ self._keypoints.covariance_camera(intrinsics) @ R.T  # (K, 3, 3)
+        for i, name in enumerate(self._keypoints.names):
+            finite = bool(np.isfinite(position[i]).all() and np.isfinite(covariance[i]).all())
+            ball, cloud = self._keypoint_handles(i, name)
+            ball.visible = cloud.visible = finite and self._keypoints.confidence[i] >= self._config.min_confidence
+            if ball.visible:
+                shape = ellipsoid(covariance[i], self._config.sigma)
+                ball.position = cloud.position = position[i]
+                cloud.scale, cloud.wxyz = _scale(shape.radii), _wxyz(shape.rotation)
+
+    def _keypoint_handles(self, index: int, name: str) -> tuple[viser.IcosphereHandle, viser.IcosphereHandle]:
+        if name not in self._keypoint_shapes:
+            scene, colour = self._server.scene, keypoint_colour(index)
+            self._keypoint_shapes[name] = (
+                scene.add_icosphere(f"/keypoints/{name}/mean", 0.008, colour, subdivisions=2),
+                scene.add_icosphere(f"/keypoints/{name}/ellipsoid", 1.0, colour, subdivisions=3, opacity=0.3),
+            )
+        return self._keypoint_shapes[name]
+
+    def _show_errors(self) -> None:
+        for name, series in self._errors.items():
+            if series:
+                samples = np.array(series)  # (N, 2)
+                samples = samples[samples[:, 0] >= samples[-1, 0] - self._config.history]
+                self._plots[name].data = (samples[:, 0] - samples[-1, 0], samples[:, 1])
+                self._plots[name].visible = True
+
+    # ---- what is there from the start ----------------------------------------------------------------------
+
+    def _build_scene(self) -> None:
+        server, scene = self._server, self._server.scene
+        server.gui.configure_theme(
+            control_layout="fixed", control_width="large", show_logo=False, show_share_button=False, dark_mode=False
+        )
+        scene.set_up_direction("+z")
+        scene.configure_default_lights(cast_shadow=True)
+        scene.add_grid("/floor", 4.0, 4.0, cell_size=0.1, section_size=0.5, shadow_opacity=0.25)
+        server.initial_camera.position = (1.35, 1.05, 0.95)
+        server.initial_camera.look_at = (0.2, 0.0, 0.45)
+        nothing = np.zeros((0, 2, 3), dtype=np.float32)
+        self._nominal_lines = scene.add_line_segments(
+            "/chain/nominal", nothing, CHAIN_COLOUR, thickness=3.0, thickness_units="screen"
+        )
+        self._extension_lines = scene.add_line_segments(
+            "/chain/extension", nothing, EXTENSION_COLOUR, thickness=6.0, thickness_units="screen"
+        )
+        self._tip = scene.add_icosphere("/chain/tip", 1.0, EXTENSION_COLOUR, opacity=0.45, visible=False)
+        self._tip_axes = scene.add_frame("/chain/tip_frame", axes_length=0.08, axes_radius=0.003, visible=False)
+        self._tip_label = scene.add_label("/chain/tip_label", "tip", anchor="bottom-center", visible=False)
+        self._frustum = scene.add_camera_frustum(
+            "/camera",
+            fov=1.0,
+            aspect=4 / 3,
+            scale=0.1,
+            thickness=1.5,
+            thickness_units="screen",
+            color=CHAIN_COLOUR,
+            format="jpeg",
+            visible=False,
+        )
+        self._keypoint_shapes: dict[str, tuple[viser.IcosphereHandle, viser.IcosphereHandle]] = {}
+
+    def _build_panels(self) -> None:
+        gui = self._server.gui
+        self._waiting = gui.add_markdown("Waiting for a robot description")
+        with gui.add_folder("Body schema"):
+            self._status = gui.add_markdown(_markdown(None))
+        with gui.add_folder("Camera and keypoints"):
+            self._panel_image = gui.add_image(np.zeros((3, 4, 3), dtype=np.uint8), format="jpeg", visible=False)
+        with gui.add_folder("Errors"):
+            self._plots = {name: self._add_plot(title, colour) for name, (title, colour) in ERRORS.items()}
+
+    def _add_plot(self, title: str, colour: str) -> viser.GuiUplotHandle:
+        return self._server.gui.add_uplot(
+            data=(np.zeros(1), np.zeros(1)),
+            series=(uplot.Series(label="t [s]"), uplot.Series(label="", stroke=colour, width=2)),
+            scales={"x": uplot.Scale(time=False, auto=True), "y": uplot.Scale(auto=True)},
+            legend=uplot.Legend(show=False),
+            title=title,
+            height=120,
+            visible=False,
+        )
+
+
+def _require_free(port: int) -> None:
+    """Raise PortInUseError if ``port`` is taken; viser would silently take another one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise PortInUseError(
+                f"port {port} on {HOST} is in use ({error.strerror}); free it or choose another port"
+            ) from error
+
+
+def _wxyz(R: np.ndarray) -> np.ndarray:
+    return np.roll(Rotation.from_matrix(R).as_quat(), 1)
+
+
+def _pose(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return _wxyz(T[:3, :3]), T[:3, 3]
+
+
+def _scale(radii: np.ndarray) -> tuple[float, float, float]:
+    """Return the semi-axes [m], not below what can be seen."""
+    a, b, c = np.maximum(radii, 1e-3)
+    return float(a), float(b), float(c)
+
+
+def _segments(points: list[np.ndarray]) -> np.ndarray:
+    """Return the segments between consecutive points, shape (N - 1, 2, 3)."""
+    if len(points) < 2:
+        return np.zeros((0, 2, 3), dtype=np.float32)
+    return np.stack([points[:-1], points[1:]], axis=1).astype(np.float32)
+
+
+def _markdown(body: BodyView | None) -> str:
+    if body is None:
+        return "No body schema yet"
+    lines = [
+        f"**{body.state}** · tip `{body.tip_link}`",
+        "",
+        "| frames | inliers | tip std |",
+        "| --- | --- | --- |",
+        f"| {body.frames} | {100 * body.inlier_ratio:.0f} % | {1e3 * body.tip_std:.1f} mm |",
+        "",
+        *(f"- {line}" for line in body.joints),
+    ]
+    if body.unobserved:
+        lines += ["", f"Not observed: {', '.join(body.unobserved)}. {body.suggestion}"]
+    return "\n".join(lines)
