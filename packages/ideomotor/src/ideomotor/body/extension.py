@@ -53,8 +53,8 @@ class VirtualJoint:
             axis = np.array(self.axis, dtype=float)
             if axis.shape != (3,) or not abs(np.linalg.norm(axis) - 1.0) < 1e-6:
                 raise ExtensionError(f"{self.name}.axis={axis.tolist()}, expected a unit vector of 3")
-            if not self.lower <= self.upper:
-                raise ExtensionError(f"{self.name}: lower={self.lower} is above upper={self.upper}")
+            if not -np.inf < self.lower <= self.upper < np.inf:
+                raise ExtensionError(f"{self.name}: lower={self.lower}, upper={self.upper}, expected finite, in order")
             axis.setflags(write=False)
             object.__setattr__(self, "axis", axis)
 

@@ -11,12 +11,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
+import pinocchio as pin
 
 from ideomotor.body.extension import BodyExtension, ExtensionError, JointType, VirtualJoint
 from ideomotor.errors import IdeomotorError
 
+_VISUAL_RADIUS = 0.004  # of the rods that stand for virtual links [m]
+# MuJoCo refuses a moving body without mass; a gram does not disturb the robot's dynamics.
+_MOVING_INERTIAL = """<inertial>
+      <mass value="1e-3"/>
+      <inertia ixx="1e-6" ixy="0" ixz="0" iyy="1e-6" iyz="0" izz="1e-6"/>
+    </inertial>"""
 _JOINT_TYPES = ("revolute", "continuous", "prismatic", "fixed", "floating", "planar")
 
 
@@ -186,3 +194,135 @@ def _all_reachable(links: Iterable[str], parent_of: Mapping[str, str]) -> bool:
                 return False
             seen.add(link)
     return True
+
+
+def extend_urdf(urdf: str, extension: BodyExtension) -> str:
+    """Return the description with the virtual links and joints of ``extension`` appended.
+
+    Virtual links have rods and balls as visuals, so that RViz draws the longer body, and no collision.
+    A movable virtual joint has effort and velocity limits 0: no motor drives it.
+
+    Raises:
+        UrdfError: the description is malformed.
+        ExtensionError: ``ee_link`` does not exist, or a name of the extension is already in use.
+    """
+    robot = parse_urdf(urdf)
+    links = _names(robot, "link")
+    if extension.ee_link not in links:
+        raise ExtensionError(f"ee_link={extension.ee_link!r} is not among the links {links}")
+    new_links, new_joints = _extension_names(extension)
+    taken = sorted({*new_links} & {*links}) + sorted({*new_joints} & {*_names(robot, "joint")})
+    if taken or len(set(new_joints)) < len(new_joints):
+        raise ExtensionError(f"names {taken or new_joints} of the extension are already in use")
+    end = _robot_end(urdf)
+    body = urdf[:end].rstrip()
+    elements = [text for joint in extension.joints for text in (_link_xml(joint, extension), _joint_xml(joint))]
+    return body + "".join(f"\n  {element}" for element in elements) + urdf[len(body) :]
+
+
+def retract_urdf(urdf: str, extension: BodyExtension) -> str:
+    """Return the description without the links and joints of ``extension``: the inverse of `extend_urdf`.
+
+    Raises:
+        UrdfError: the description is malformed.
+        ExtensionError: it does not contain the extension.
+    """
+    parse_urdf(urdf)
+    links, joints = _extension_names(extension)
+    wanted = {("link", name) for name in links} | {("joint", name) for name in joints}
+    data = urdf.encode("utf-8")
+    spans = {key: span for key, span in _element_spans(data).items() if key in wanted}
+    if len(spans) < len(wanted):
+        raise ExtensionError(f"the description has no {sorted(wanted - spans.keys())}: it is not extended by this")
+    for start, end in sorted(spans.values(), reverse=True):
+        data = data[:start].rstrip() + data[end:]
+    return data.decode("utf-8")
+
+
+def _extension_names(extension: BodyExtension) -> tuple[list[str], list[str]]:
+    return [joint.child_link for joint in extension.joints], [joint.name for joint in extension.joints]
+
+
+def _robot_end(urdf: str) -> int:
+    """Return the index of ``</robot>``; comments may follow it."""
+    _, end = _element_spans(urdf.encode("utf-8"))["robot", ""]
+    return len(urdf.encode("utf-8")[:end].decode("utf-8")) - len("</robot>")
+
+
+def _element_spans(data: bytes) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return the byte range of every child of <robot> by (tag, name), and of <robot> as ("robot", "")."""
+    spans: dict[tuple[str, str], tuple[int, int]] = {}
+    open_elements: list[tuple[str, str, int]] = []
+    parser = expat.ParserCreate("utf-8")
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        name = attributes.get("name", "") if open_elements else ""
+        open_elements.append((tag, name, parser.CurrentByteIndex))
+
+    def end(_: str) -> None:
+        tag, name, begin = open_elements.pop()
+        if len(open_elements) < 2:
+            # At the end tag the index is that of "</"; of an empty element, that of its "<".
+            spans[tag, name] = (begin, data.index(b">", parser.CurrentByteIndex) + 1)
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.Parse(data, True)
+    return spans
+
+
+def _words(numbers: Iterable[float]) -> str:
+    """Numbers in full precision, so that the text means exactly the estimate."""
+    return " ".join(repr(float(number)) for number in numbers)
+
+
+def _joint_xml(joint: VirtualJoint) -> str:
+    lines = [
+        f"<joint name={quoteattr(joint.name)} type={quoteattr(joint.type.value)}>",
+        f'  <origin xyz="{_words(joint.xyz)}" rpy="{_words(joint.rpy)}"/>',
+        f"  <parent link={quoteattr(joint.parent_link)}/>",
+        f"  <child link={quoteattr(joint.child_link)}/>",
+    ]
+    if joint.axis is not None:
+        lines.append(f'  <axis xyz="{_words(joint.axis)}"/>')
+        lower, upper = _words([joint.lower]), _words([joint.upper])
+        lines.append(f'  <limit lower="{lower}" upper="{upper}" effort="0" velocity="0"/>')
+    return "\n  ".join([*lines, "</joint>"])
+
+
+def _link_xml(joint: VirtualJoint, extension: BodyExtension) -> str:
+    """The child link: a ball at its origin, rods to what is rigid to it.
+
+    A rod lies in the link that it moves with: towards the parent for a fixed joint, and from here to the
+    origin of each movable child joint.
+    """
+    rods = [-pin.rpy.rpyToMatrix(joint.rpy).T @ joint.xyz] if joint.type is JointType.FIXED else []
+    rods += [
+        child.xyz
+        for child in extension.joints
+        if child.parent_link == joint.child_link and child.type is not JointType.FIXED
+    ]
+    parts = [_visual_xml("0 0 0", "0 0 0", f'<sphere radius="{1.5 * _VISUAL_RADIUS}"/>')]
+    parts += [_rod_xml(end) for end in rods if np.linalg.norm(end) > 0]
+    if joint.type is not JointType.FIXED:
+        parts.insert(0, _MOVING_INERTIAL)
+    return f"<link name={quoteattr(joint.child_link)}>\n    " + "\n    ".join(parts) + "\n  </link>"
+
+
+def _rod_xml(end: np.ndarray) -> str:
+    """A cylinder from the link's origin to ``end``, shape (3,) [m]."""
+    x, y, z = end
+    length = float(np.linalg.norm(end))
+    pitch, yaw = np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)  # Rz(yaw) Ry(pitch) turns z into end
+    return _visual_xml(
+        _words(end / 2), _words([0.0, pitch, yaw]), f'<cylinder radius="{_VISUAL_RADIUS}" length="{length!r}"/>'
+    )
+
+
+def _visual_xml(xyz: str, rpy: str, shape: str) -> str:
+    lines = [
+        "<visual>",
+        f'  <origin xyz="{xyz}" rpy="{rpy}"/>',
+        f"  <geometry>{shape}</geometry>",
+        '  <material name="virtual_link"><color rgba="0.1 0.7 0.9 0.8"/></material>',
+    ]
+    return "\n    ".join([*lines, "</visual>"])
