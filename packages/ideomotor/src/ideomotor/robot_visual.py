@@ -144,7 +144,7 @@ class LinkTree:
             for joint in robot.findall("joint")
             if (mimic := joint.find("mimic")) is not None
         }
-        names = zip(self._model.names, self._model.joints, strict=True)
+        names = list(zip(self._model.names, self._model.joints, strict=True))[1:]  # the first is the universe
         self._joints = {name: joint for name, joint in names if joint.nv == 1}
         self.joint_names = tuple(name for name in self._joints if name not in self._mimic)
         self._frame = {f.name: i for i, f in enumerate(self._model.frames) if f.type == pin.FrameType.BODY}
