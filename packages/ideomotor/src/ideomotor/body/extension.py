@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ideomotor.errors import IdeomotorError
 
@@ -58,6 +59,17 @@ class VirtualJoint:
             axis.setflags(write=False)
             object.__setattr__(self, "axis", axis)
 
+    def transform(self) -> np.ndarray:
+        """Return ``T_parent_child`` at ``position``, shape (4, 4)."""
+        T = np.eye(4)
+        T[:3, 3], T[:3, :3] = self.xyz, Rotation.from_euler("xyz", self.rpy).as_matrix()
+        motion = np.eye(4)
+        if self.axis is not None and self.type is JointType.REVOLUTE:
+            motion[:3, :3] = Rotation.from_rotvec(self.position * self.axis).as_matrix()
+        elif self.axis is not None:
+            motion[:3, 3] = self.position * self.axis
+        return T @ motion
+
 
 @dataclass(frozen=True)
 class BodyExtension:
@@ -79,3 +91,10 @@ class BodyExtension:
         for link in (self.tip_link, *self.keypoint_links):
             if link not in known:
                 raise ExtensionError(f"link {link!r} is not among {sorted(known)}")
+
+    def link_poses(self) -> dict[str, np.ndarray]:
+        """Return the pose of every link of the extension in ``ee_link``, shape (4, 4), at the joints' ``position``."""
+        poses = {self.ee_link: np.eye(4)}
+        for joint in self.joints:
+            poses[joint.child_link] = poses[joint.parent_link] @ joint.transform()
+        return poses
