@@ -47,17 +47,15 @@ class KinematicChain:
     model: pin.Model  # the moving joints only; do not change it
     coupling: np.ndarray  # (model.nv, n) joint motion of the model by joint motion of the chain; identity without mimic
     offset: np.ndarray  # (model.nv,) of mimic joints [rad] or [m]
+    frame_ids: Mapping[str, int]  # of every link of the robot, in model
     _data: pin.Data = field(init=False, repr=False)
     _T_base_root: pin.SE3 = field(init=False, repr=False)
-    _frame_ids: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper", "velocity_limit", "effort_limit", "coupling", "offset"):
             array = np.array(getattr(self, name), dtype=float)
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        frame_ids = {f.name: i for i, f in enumerate(self.model.frames) if f.type == pin.FrameType.BODY}
-        object.__setattr__(self, "_frame_ids", frame_ids)
         object.__setattr__(self, "_data", self.model.createData())
         # Every joint above the base is locked, so any configuration gives the same base pose.
         pin.forwardKinematics(self.model, self._data, pin.neutral(self.model))
@@ -109,6 +107,7 @@ class KinematicChain:
             model=model,
             coupling=coupling,
             offset=offset,
+            frame_ids={f.name: i for i, f in enumerate(model.frames) if f.type == pin.FrameType.BODY},
         )
 
     def extended(self, extension: BodyExtension) -> "KinematicChain":
@@ -119,10 +118,10 @@ class KinematicChain:
         Raises:
             ExtensionError: the extension's links do not fit this chain.
         """
-        if extension.ee_link not in self._frame_ids:
+        if extension.ee_link not in self.frame_ids:
             raise ExtensionError(f"ee_link={extension.ee_link!r} is not among the links {list(self.link_names)}")
         model = pin.Model(self.model)
-        frame_ids = dict(self._frame_ids)
+        frame_ids = dict(self.frame_ids)
         for joint in extension.joints:
             if joint.child_link in frame_ids or model.existJointName(joint.name):
                 raise ExtensionError(f"{joint.name}: the joint or its child {joint.child_link!r} exists already")
@@ -145,6 +144,7 @@ class KinematicChain:
             model=model,
             coupling=coupling,
             offset=np.append(self.offset, passive),
+            frame_ids=frame_ids,
         )
 
     @property
@@ -155,7 +155,7 @@ class KinematicChain:
     @property
     def link_names(self) -> tuple[str, ...]:
         """Every link that ``forward`` and ``jacobian`` know."""
-        return tuple(self._frame_ids)
+        return tuple(self.frame_ids)
 
     @property
     def neutral(self) -> np.ndarray:
@@ -166,7 +166,8 @@ class KinematicChain:
     def mid(self) -> np.ndarray:
         """Middle of the limits, shape (n,) [rad] or [m]; 0 for a continuous joint."""
         lower, upper = self._finite_range
-        return (lower + upper) / 2
+        middle: np.ndarray = (lower + upper) / 2
+        return middle
 
     def random(self, rng: np.random.Generator, margin: float = 0.1) -> np.ndarray:
         """Return a uniform random configuration, shape (n,) [rad] or [m].
@@ -174,10 +175,16 @@ class KinematicChain:
         Args:
             rng: source of randomness.
             margin: share of each joint's range left free at either end, 0 to 0.5.
+
+        Raises:
+            ChainError: ``margin`` is outside 0 to 0.5.
         """
+        if not 0.0 <= margin <= 0.5:
+            raise ChainError(f"margin={margin}, expected 0 to 0.5 of the range")
         lower, upper = self._finite_range
         free = margin * (upper - lower)
-        return rng.uniform(lower + free, upper - free)
+        q: np.ndarray = rng.uniform(lower + free, upper - free)
+        return q
 
     def from_names(self, positions: Mapping[str, float]) -> np.ndarray:
         """Return ``q``, shape (n,), from positions by joint name [rad] or [m]; other names are ignored.
@@ -203,7 +210,8 @@ class KinematicChain:
         frame_id = self._frame_id(link)
         pin.forwardKinematics(self.model, self._data, self.configuration(q))
         T_root_link = pin.updateFramePlacement(self.model, self._data, frame_id)
-        return (self._T_base_root * T_root_link).homogeneous  # type: ignore[no-any-return]
+        T_base_link: np.ndarray = (self._T_base_root * T_root_link).homogeneous
+        return T_base_link
 
     def forward_batch(self, q: np.ndarray, link: str | None = None) -> np.ndarray:
         """Return ``T_base_link`` of T configurations, shape (T, 4, 4) [m]; ``q`` has shape (T, n).
@@ -212,12 +220,14 @@ class KinematicChain:
             ChainError: unknown link, or ``q`` of another shape or not finite.
         """
         model, data, frame_id = self.model, self._data, self._frame_id(link)
-        configurations = self._configurations(self._checked(np.asarray(q, dtype=float), (len(q), self.n)))
+        q = np.asarray(q, dtype=float)
+        configurations = self._configurations(self._checked(q, (*q.shape[:1], self.n)))
         T_root_link = np.empty((len(configurations), 4, 4))
         for t, configuration in enumerate(configurations):
             pin.forwardKinematics(model, data, configuration)
             T_root_link[t] = pin.updateFramePlacement(model, data, frame_id).homogeneous
-        return self._T_base_root.homogeneous @ T_root_link  # type: ignore[no-any-return]
+        T_base_link: np.ndarray = self._T_base_root.homogeneous @ T_root_link
+        return T_base_link
 
     def jacobian(self, q: np.ndarray, link: str | None = None) -> np.ndarray:
         """Return the Jacobian of the link origin, rows (linear, angular) along the base axes, shape (6, n).
@@ -234,8 +244,9 @@ class KinematicChain:
             self.model, self._data, self.configuration(q), frame_id, pin.ReferenceFrame.LOCAL_WORLD_ALIGNED
         )  # (6, model.nv)
         R_base_root = self._T_base_root.rotation
-        J = np.vstack([R_base_root @ J_root[:3], R_base_root @ J_root[3:]])  # (6, model.nv)
-        return J @ self.coupling  # (6, n)
+        J_base = np.vstack([R_base_root @ J_root[:3], R_base_root @ J_root[3:]])  # (6, model.nv)
+        J: np.ndarray = J_base @ self.coupling  # (6, n)
+        return J
 
     def configuration(self, q: np.ndarray) -> np.ndarray:
         """Return ``q`` as pinocchio's configuration vector of ``model``, shape (model.nq,).
@@ -244,7 +255,8 @@ class KinematicChain:
             ChainError: ``q`` has another shape or is not finite.
         """
         q = self._checked(np.asarray(q, dtype=float), (self.n,))
-        return self._configurations(q[None])[0]  # type: ignore[no-any-return]
+        configuration: np.ndarray = self._configurations(q[None])[0]
+        return configuration
 
     def _configurations(self, q: np.ndarray) -> np.ndarray:
         """(T, n) -> (T, model.nq); joints without limits become (cos, sin)."""
@@ -281,7 +293,7 @@ class KinematicChain:
 
     def _frame_id(self, link: str | None) -> int:
         try:
-            return self._frame_ids[self.ee_link if link is None else link]
+            return self.frame_ids[self.ee_link if link is None else link]
         except KeyError:
             raise ChainError(f"link {link!r} is not among {list(self.link_names)}") from None
 
@@ -340,6 +352,8 @@ def _lock_others(full: pin.Model, keep: Sequence[str], locked: Mapping[str, floa
     _check_members(locked, [name for name in full.names[1:] if name not in keep], "locked")
     reference = pin.neutral(full)
     for name, position in locked.items():
+        if not np.isfinite(position):
+            raise ChainError(f"locked joint {name!r} at {position}, expected a finite position")
         joint = full.joints[full.getJointId(name)]
         reference[joint.idx_q : joint.idx_q + joint.nq] = (
             [position] if joint.nq == 1 else [np.cos(position), np.sin(position)]
@@ -372,10 +386,8 @@ def _add_virtual_joint(model: pin.Model, joint: VirtualJoint, parent_frame: int)
     if joint.type is not JointType.FIXED:
         kind = pin.JointModelRevoluteUnaligned if joint.type is JointType.REVOLUTE else pin.JointModelPrismaticUnaligned
         nobody = np.zeros(1)  # no motor: neither effort nor a velocity that could be commanded
-        lower, upper = np.array([joint.lower]), np.array([joint.upper])
-        joint_id = model.addJoint(
-            parent.parentJoint, kind(joint.axis), placement, joint.name, nobody, nobody, lower, upper
-        )
+        limits = nobody, nobody, np.array([joint.lower]), np.array([joint.upper])
+        joint_id = model.addJoint(parent.parentJoint, kind(joint.axis), placement, joint.name, *limits)
         T_joint_child = pin.SE3.Identity()
     frame = pin.Frame(joint.child_link, joint_id, parent_frame, T_joint_child, pin.FrameType.BODY)
     return int(model.addFrame(frame))
