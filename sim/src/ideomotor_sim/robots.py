@@ -1,0 +1,145 @@
+"""A robot's URDF as a MuJoCo specification: any mesh format, nothing but shapes, joints and inertias.
+
+The simulator has no contacts between robot and scene, so one shape per link is enough: the visual one, or the
+collision one where the visual mesh cannot be read, or a box of the link's inertia where neither can.
+"""
+
+import io
+import logging
+import os
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import trimesh
+
+from ideomotor_sim.errors import SimulationError
+
+logger = logging.getLogger(__name__)
+
+MESH_CELL = 0.004  # [m] vertices of dense meshes are merged on a grid of this size: off-screen rendering is on the CPU
+MESH_FACES = 4000  # meshes up to this many faces are left as they are
+
+
+@dataclass(frozen=True)
+class Robot:
+    """A robot ready to be put in a world."""
+
+    name: str
+    urdf: str  # plain URDF, xacro expanded
+    ee_link: str
+    folder: Path | None = None  # where relative and package:// meshes are looked for, with its parents
+
+
+def robot_spec(robot: Robot) -> mujoco.MjSpec:
+    """Return the robot as a MuJoCo specification; its root link is MuJoCo's world body.
+
+    Raises:
+        SimulationError: if the URDF is malformed or MuJoCo refuses it.
+    """
+    try:
+        root = ET.fromstring(robot.urdf)
+    except ET.ParseError as error:
+        raise SimulationError(f"robot {robot.name!r}: the URDF is not well-formed XML: {error}") from error
+    if root.tag != "robot":
+        raise SimulationError(f"robot {robot.name!r}: root element <{root.tag}>, expected <robot>")
+    links = [link.get("name") for link in root.iter("link")]
+    if robot.ee_link not in links:
+        raise SimulationError(f"robot {robot.name!r}: ee_link {robot.ee_link!r} is not among its links {links}")
+    assets: dict[str, bytes] = {}
+    for link in root.iter("link"):
+        _keep_one_shape(link, robot.folder, assets)
+    for unused in ("gazebo", "transmission", "ros2_control"):
+        for element in root.findall(unused):
+            root.remove(element)
+    extension = ET.SubElement(root, "mujoco")
+    ET.SubElement(
+        extension, "compiler", discardvisual="false", fusestatic="false", strippath="false", balanceinertia="true"
+    )
+    try:
+        spec = mujoco.MjSpec.from_string(ET.tostring(root, encoding="unicode"), assets=assets)
+    except ValueError as error:
+        raise SimulationError(f"robot {robot.name!r}: MuJoCo cannot read the URDF: {error}") from error
+    for geom in spec.geoms:
+        geom.contype, geom.conaffinity, geom.group = 0, 0, 0
+    return spec
+
+
+def _keep_one_shape(link: ET.Element, folder: Path | None, assets: dict[str, bytes]) -> None:
+    """Leave only the visual shapes, or the collision ones where a visual mesh is unreadable."""
+    for kind, other in (("visual", "collision"), ("collision", "visual")):
+        shapes = link.findall(kind)
+        if shapes and all(_load_shape(shape, folder, assets) for shape in shapes):
+            break
+    else:
+        kind, other = "none", "visual"
+        for shape in link.findall("collision"):
+            link.remove(shape)
+    for shape in link.findall(other):
+        link.remove(shape)
+
+
+def _load_shape(shape: ET.Element, folder: Path | None, assets: dict[str, bytes]) -> bool:
+    """Read the mesh of a visual or collision element into ``assets``; False if it cannot be read."""
+    for material in shape.findall("material"):
+        shape.remove(material)  # colours are the scene's
+    mesh = shape.find("geometry/mesh")
+    if mesh is None:
+        return shape.find("geometry") is not None
+    filename = mesh.get("filename", "")
+    key = filename.replace("://", "/").replace("/", "_").rsplit(".", 1)[0] + ".stl"
+    if key not in assets:
+        path = find_mesh(filename, folder)
+        data = None if path is None else _read_mesh(path)
+        if data is None:
+            logger.warning("mesh %s cannot be read: using another shape for its link", filename)
+            return False
+        assets[key] = data
+    mesh.set("filename", key)
+    return True
+
+
+def find_mesh(filename: str, folder: Path | None) -> Path | None:
+    """Return the file a URDF names, or None: absolute, relative to ``folder``, ``file://`` or ``package://``.
+
+    Packages are looked for in AMENT_PREFIX_PATH/share and among ``folder``'s parents.
+    """
+    if filename.startswith("file://"):
+        filename = filename.removeprefix("file://")
+    candidates = []
+    parents = [] if folder is None else [folder, *folder.resolve().parents]
+    if filename.startswith("package://"):
+        package, _, rest = filename.removeprefix("package://").partition("/")
+        prefixes = [Path(p) / "share" for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+        candidates = [base / package / rest for base in [*prefixes, *parents]]
+    else:
+        candidates = [base / filename for base in (parents[:1] or [Path()])]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read_mesh(path: Path) -> bytes | None:
+    """Return the mesh as binary STL, thinned if it is dense; None if it has no readable triangles."""
+    try:
+        mesh = trimesh.load(path, force="mesh")
+    except (ValueError, KeyError, IndexError, ImportError, OSError, ET.ParseError, NotImplementedError) as error:
+        logger.warning("cannot read mesh %s: %s", path, error)
+        return None
+    if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
+        return None
+    if len(mesh.faces) > MESH_FACES:
+        mesh = _thin(mesh)
+    buffer = io.BytesIO()
+    mesh.export(buffer, file_type="stl")
+    return buffer.getvalue()
+
+
+def _thin(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """Merge the vertices that fall in one cell of a grid, and drop the triangles that vanish."""
+    size = float(np.max(mesh.extents))
+    cell = MESH_CELL * max(1.0, size) if size < 10.0 else size / 100.0  # meshes in mm come with a scale
+    _, first, inverse = np.unique(np.round(mesh.vertices / cell), axis=0, return_index=True, return_inverse=True)
+    faces = inverse.reshape(-1)[mesh.faces]  # (F, 3)
+    distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 0] != faces[:, 2])
+    return trimesh.Trimesh(mesh.vertices[first], np.unique(faces[distinct], axis=0), process=False)

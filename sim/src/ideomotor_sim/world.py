@@ -1,0 +1,472 @@
+"""A MuJoCo world: a robot on its actuators, a tool in its gripper, an RGB-D camera, ground truth.
+
+The base frame is the robot's root link and MuJoCo's world frame. The robot and the held tool touch nothing; only a
+dropped tool falls on the floor. What the world does follows from its arguments and its seed alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from xml.etree import ElementTree as ET
+
+import mujoco
+import numpy as np
+
+from ideomotor.config import Config, value
+from ideomotor_sim.camera import CameraConfig, Renderer, RgbdSensor, add_camera, set_camera_pose
+from ideomotor_sim.errors import SimulationError
+from ideomotor_sim.robots import Robot, robot_spec
+from ideomotor_sim.scene import Scene, add_scene
+from ideomotor_sim.tools import HIDDEN_GROUP, Tool, add_tool
+from ideomotor_sim.transforms import inverse, pose_from, quaternion_from, transform
+
+TOOL_GROUP = 2  # MuJoCo geom group of the held tool
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig(Config):
+    """Physics and actuation."""
+
+    timestep: float = value(0.002, "Integration step [s].", ge=1e-4, le=0.01)
+    actuation: str = value(
+        "position",
+        "Command interface of every joint; position and velocity compensate the robot's gravity, effort does not.",
+        choices=("position", "velocity", "effort"),
+    )
+    bandwidth: float = value(60.0, "Natural frequency of the position controllers [rad/s].", ge=1.0, le=300.0)
+
+
+@dataclass(frozen=True)
+class JointState:
+    """State of the robot's joints, by name."""
+
+    stamp: float  # [s]
+    names: tuple[str, ...]
+    position: np.ndarray  # (n,) [rad] or [m]
+    velocity: np.ndarray  # (n,) [rad/s] or [m/s]
+    effort: np.ndarray  # (n,) [N m] or [N]
+
+
+@dataclass(frozen=True)
+class Rgbd:
+    """One pair of images."""
+
+    stamp: float  # [s]
+    rgb: np.ndarray  # (H, W, 3) uint8, with sensor noise
+    depth: np.ndarray  # (H, W) float32 [m], with sensor noise, 0 where there is no reading
+    depth_exact: np.ndarray  # (H, W) float32 [m], as rendered
+
+
+@dataclass(frozen=True)
+class KeypointTruth:
+    """Where the held object's keypoints really are."""
+
+    position_ee: np.ndarray  # (K, 3) [m]
+    uv: np.ndarray  # (K, 2) [px], also outside of the image
+    depth: np.ndarray  # (K,) [m]
+    visible: np.ndarray  # (K,) bool: in the image and hidden by nothing but the object itself
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """Addresses of one robot joint in the compiled model."""
+
+    qpos: int
+    dof: int
+    actuator: int
+    lower: float
+    upper: float
+    mimic: tuple[str, float, float] | None  # source joint, multiplier, offset
+
+
+class World:
+    """One robot, one held tool (or none), one camera.
+
+    Args:
+        robot: the robot, from `ideomotor_sim.robots.Robot`.
+        tool: what it holds.
+        scene: the surroundings.
+        camera: the camera and its noise.
+        T_base_camera: pose of the camera's optical frame, shape (4, 4).
+        config: physics and actuation.
+        seed: of the sensor noise.
+        home: joint positions after a reset, by name; joints not named are at zero, or at the nearest limit.
+        spec: the robot's specification if it was read before (`robot_spec`); it is not changed.
+
+    Raises:
+        SimulationError: if the robot or the world cannot be built.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        tool: Tool | None,
+        scene: Scene,
+        camera: CameraConfig,
+        T_base_camera: np.ndarray,
+        config: WorldConfig | None = None,
+        *,
+        seed: int = 0,
+        home: Mapping[str, float] | None = None,
+        spec: mujoco.MjSpec | None = None,
+    ) -> None:
+        self.robot, self.tool, self.camera = robot, tool, camera
+        self.config = config or WorldConfig()
+        self.T_base_camera = np.array(T_base_camera)
+        self.model = _compile(robot, tool, scene, camera, self.config, spec)
+        self.data = mujoco.MjData(self.model)
+        self._renderer: Renderer | None = None
+        self._ee = _body_id(self.model, robot.ee_link)
+        self._joints = _robot_joints(self.model, robot.urdf)
+        self.joint_names = tuple(self._joints)
+        self.command_names = tuple(name for name, joint in self._joints.items() if joint.mimic is None)
+        self._home = {name: float(np.clip(0.0, j.lower, j.upper)) for name, j in self._joints.items()}
+        self._home |= self._checked(home or {})
+        set_camera_pose(self.model, self.T_base_camera)
+        _tune_actuators(self.model, self._joints, self.config)
+        self.reset(seed)
+
+    # --- state ------------------------------------------------------------------------------------------------
+
+    def reset(self, seed: int) -> None:
+        """Go back to the home configuration and the tool's own grasp; start the sensor noise from ``seed``."""
+        self._sensor = RgbdSensor(self.camera, np.random.default_rng(seed))
+        self.held = self.tool is not None
+        mujoco.mj_resetData(self.model, self.data)
+        if self.tool is not None:
+            self._place_tool(self.tool.T_ee_tool)
+            self._show_tool("tool", TOOL_GROUP)
+            self._show_tool("dropped", HIDDEN_GROUP)
+            self.model.body_gravcomp[self.model.body("dropped").id] = 1.0
+        self.set_configuration(self._home)
+        if self.config.actuation == "position":
+            self.set_command({name: self._home[name] for name in self.command_names})
+
+    def set_configuration(self, position: Mapping[str, float], tool_joint: float | None = None) -> None:
+        """Place the robot at rest in a configuration, without physics.
+
+        Args:
+            position: joint positions by name [rad] or [m]; joints not named stay.
+            tool_joint: position of the tool's internal joint [rad] or [m]; None leaves it.
+
+        Raises:
+            SimulationError: for an unknown joint or a value that is not finite.
+        """
+        for name, value_ in self._checked(position).items():
+            self.data.qpos[self._joints[name].qpos] = value_
+        for joint in self._joints.values():
+            if joint.mimic is not None:
+                source, multiplier, offset = joint.mimic
+                self.data.qpos[joint.qpos] = offset + multiplier * self.data.qpos[self._joints[source].qpos]
+        if tool_joint is not None and self.tool is not None and self.tool.joint is not None:
+            self.data.joint("tool_joint").qpos[0] = tool_joint
+        self.data.qvel[:] = 0.0
+        mujoco.mj_forward(self.model, self.data)
+
+    def set_command(self, command: Mapping[str, float]) -> None:
+        """Set the command of joints by name, in the unit of the actuation; others keep theirs.
+
+        Commands outside of the joint's limits are clipped to them, as the hardware would.
+
+        Raises:
+            SimulationError: for an unknown joint or a value that is not finite; no command is changed then.
+        """
+        checked = self._checked(command)
+        for name in checked:
+            if self._joints[name].mimic is not None:
+                raise SimulationError(f"joint {name!r} mimics another one and takes no command")
+        for name, value_ in checked.items():
+            self.data.ctrl[self._joints[name].actuator] = value_
+        for joint in self._joints.values():
+            if joint.mimic is not None:
+                source, multiplier, offset = joint.mimic
+                shift = offset if self.config.actuation == "position" else 0.0
+                self.data.ctrl[joint.actuator] = shift + multiplier * self.data.ctrl[self._joints[source].actuator]
+
+    def step(self, steps: int = 1) -> None:
+        """Advance the physics."""
+        mujoco.mj_step(self.model, self.data, steps)
+
+    @property
+    def time(self) -> float:
+        """Simulated time since the reset [s]."""
+        return float(self.data.time)
+
+    def joint_state(self) -> JointState:
+        """Return the robot's joints (not the tool's)."""
+        joints = self._joints.values()
+        qpos, dof = [j.qpos for j in joints], [j.dof for j in joints]
+        return JointState(
+            stamp=self.time,
+            names=self.joint_names,
+            position=self.data.qpos[qpos],
+            velocity=self.data.qvel[dof],
+            effort=self.data.qfrc_actuator[dof],
+        )
+
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return lower and upper joint limits, shape (n,) each, in the order of ``joint_names``."""
+        joints = self._joints.values()
+        return np.array([j.lower for j in joints]), np.array([j.upper for j in joints])
+
+    # --- the held object --------------------------------------------------------------------------------------
+
+    def displace_object(self, T_displacement: np.ndarray) -> None:
+        """Move the held object in the gripper (a slip): T_ee_tool becomes ``T_displacement @ T_ee_tool``.
+
+        Raises:
+            SimulationError: if nothing is held or the pose is not a finite (4, 4) array.
+        """
+        if not self.held:
+            raise SimulationError("no object is held: nothing to displace")
+        T = np.asarray(T_displacement, dtype=float)
+        if T.shape != (4, 4) or not np.isfinite(T).all():
+            raise SimulationError(f"displacement {T.tolist()}, expected a finite pose of shape (4, 4)")
+        self._place_tool(T @ self.T_ee_tool)
+        mujoco.mj_kinematics(self.model, self.data)
+
+    def drop_object(self) -> None:
+        """Let go of the held object; it falls.
+
+        Raises:
+            SimulationError: if nothing is held.
+        """
+        if not self.held:
+            raise SimulationError("no object is held: nothing to drop")
+        fallen = self.data.joint("dropped_free")
+        T = self.T_base_ee() @ self.T_ee_tool
+        fallen.qpos[:3], fallen.qpos[3:], fallen.qvel[:] = T[:3, 3], quaternion_from(T[:3, :3]), 0.0
+        self.model.body_gravcomp[self.model.body("dropped").id] = 0.0
+        self._show_tool("tool", HIDDEN_GROUP)
+        self._show_tool("dropped", 0)
+        self.held = False
+        mujoco.mj_forward(self.model, self.data)
+
+    @property
+    def T_ee_tool(self) -> np.ndarray:
+        """The present grasp, shape (4, 4)."""
+        body = self.model.body("tool")
+        R = np.zeros(9)
+        mujoco.mju_quat2Mat(R, body.quat)
+        return pose_from(body.pos, R.reshape(3, 3))
+
+    @property
+    def tool_joint_position(self) -> float:
+        """Position of the tool's internal joint [rad] or [m]; 0 for a rigid tool."""
+        if self.tool is None or self.tool.joint is None:
+            return 0.0
+        return float(self.data.joint("tool_joint").qpos[0])
+
+    # --- ground truth -----------------------------------------------------------------------------------------
+
+    def T_base_ee(self) -> np.ndarray:
+        """Pose of the end-effector link in the base frame, shape (4, 4)."""
+        return pose_from(self.data.xpos[self._ee], self.data.xmat[self._ee].reshape(3, 3))
+
+    def T_camera_ee(self) -> np.ndarray:
+        """Pose of the end-effector link in the optical frame, shape (4, 4)."""
+        return inverse(self.T_base_camera) @ self.T_base_ee()
+
+    def keypoints_ee(self) -> np.ndarray:
+        """Keypoints of the held object in the end-effector frame, shape (4, 3) [m].
+
+        Raises:
+            SimulationError: if nothing is held.
+        """
+        if self.tool is None or not self.held:
+            raise SimulationError("no object is held: there are no keypoints")
+        return self.tool.keypoints_ee(self.T_ee_tool, self.tool_joint_position)
+
+    def tip_position_ee(self) -> np.ndarray:
+        """Working point in the end-effector frame, shape (3,) [m]."""
+        return self.keypoints_ee()[-1]
+
+    def tip_position_base(self) -> np.ndarray:
+        """Working point in the base frame, shape (3,) [m]."""
+        return transform(self.T_base_ee(), self.tip_position_ee())
+
+    def keypoint_truth(self) -> KeypointTruth:
+        """Project the keypoints and see which ones the camera sees."""
+        position = self.keypoints_ee()
+        in_camera = transform(self.T_camera_ee(), position)  # (K, 3)
+        uv = np.full((len(position), 2), np.nan)
+        front = in_camera[:, 2] > 1e-3
+        uv[front] = self.camera.intrinsics.project(in_camera[front])
+        size = np.array([self.camera.width, self.camera.height])
+        visible = front & ((uv > -0.5) & (uv < size - 0.5)).all(axis=-1)
+        for k in np.flatnonzero(visible):
+            visible[k] = not self._hidden(transform(self.T_base_camera, in_camera[k]))
+        return KeypointTruth(position, uv, in_camera[:, 2], visible)
+
+    def _hidden(self, position_base: np.ndarray) -> bool:
+        """Whether something other than the held object lies between the camera and a point."""
+        origin = self.T_base_camera[:3, 3]
+        ray = position_base - origin
+        groups = np.array([1, 1, 0, 0, 0, 0], np.uint8)  # without TOOL_GROUP and HIDDEN_GROUP
+        hit = mujoco.mj_ray(self.model, self.data, origin, ray, groups, 1, -1, np.zeros(1, np.int32))
+        return 0.0 <= hit < 1.0  # in lengths of the ray
+
+    # --- camera -----------------------------------------------------------------------------------------------
+
+    def set_camera_pose(self, T_base_camera: np.ndarray) -> None:
+        """Move the camera's optical frame to a pose in the base frame, shape (4, 4)."""
+        self.T_base_camera = np.array(T_base_camera)
+        set_camera_pose(self.model, self.T_base_camera)
+        mujoco.mj_camlight(self.model, self.data)
+
+    def render(self) -> Rgbd:
+        """Take a picture."""
+        rgb, depth = self._rendering().rgbd(self.data)
+        return Rgbd(self.time, self._sensor.colour(rgb), self._sensor.depth(depth), depth)
+
+    def object_mask(self) -> np.ndarray:
+        """Pixels that show the held object, shape (H, W) bool."""
+        ids = self._rendering().geom_ids(self.data)
+        held = np.append(self.model.geom_group == TOOL_GROUP, False)  # the last one is for -1, no geom
+        return held[ids]
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _rendering(self) -> Renderer:
+        if self._renderer is None:
+            self._renderer = Renderer(self.model, self.camera)
+        return self._renderer
+
+    # --- internals --------------------------------------------------------------------------------------------
+
+    def _checked(self, values: Mapping[str, float]) -> dict[str, float]:
+        for name, value_ in values.items():
+            if name not in self._joints:
+                raise SimulationError(f"unknown joint {name!r}; the robot has {list(self._joints)}")
+            if not np.isfinite(value_):
+                raise SimulationError(f"joint {name!r}: {value_}, expected a finite number")
+        return {name: float(value_) for name, value_ in values.items()}
+
+    def _place_tool(self, T_ee_tool: np.ndarray) -> None:
+        body = self.model.body("tool")
+        body.pos, body.quat = T_ee_tool[:3, 3], quaternion_from(T_ee_tool[:3, :3])
+
+    def _show_tool(self, prefix: str, group: int) -> None:
+        """Put the geoms of the held or of the dropped tool in a group; the dropped one collides when it is seen."""
+        solid = prefix == "dropped" and group != HIDDEN_GROUP
+        for body in range(self.model.nbody):
+            if not self.model.body(body).name.startswith(prefix):
+                continue
+            start = self.model.body_geomadr[body]
+            geoms = slice(start, start + self.model.body_geomnum[body])
+            self.model.geom_group[geoms] = group
+            self.model.geom_contype[geoms] = self.model.geom_conaffinity[geoms] = solid
+            self.model.body_contype[body] = self.model.body_conaffinity[body] = solid
+
+
+def _compile(
+    robot: Robot,
+    tool: Tool | None,
+    scene: Scene,
+    camera: CameraConfig,
+    config: WorldConfig,
+    spec: mujoco.MjSpec | None,
+) -> mujoco.MjModel:
+    spec = robot_spec(robot) if spec is None else spec.copy()
+    spec.option.timestep = config.timestep
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    compensated = config.actuation != "effort"
+    for body in spec.bodies[1:]:
+        body.gravcomp = float(compensated)
+    _add_actuators(spec, robot.urdf, compensated)
+    add_scene(spec, scene)
+    add_camera(spec, camera)
+    if tool is not None:
+        add_tool(spec, spec.body(robot.ee_link) or spec.worldbody, tool)
+        dropped = add_tool(spec, spec.worldbody, replace(tool, joint=None), prefix="dropped")
+        dropped.add_freejoint(name="dropped_free")
+    try:
+        return spec.compile()
+    except ValueError as error:
+        raise SimulationError(f"robot {robot.name!r}: MuJoCo cannot compile the world: {error}") from error
+
+
+def _add_actuators(spec: mujoco.MjSpec, urdf: str, compensated: bool) -> None:
+    """One actuator per joint; the torque limit holds for the sum of control and gravity compensation."""
+    efforts = {
+        joint.get("name"): float(limit.get("effort", "0"))
+        for joint in ET.fromstring(urdf).iter("joint")
+        if (limit := joint.find("limit")) is not None
+    }
+    for joint in spec.joints:
+        effort = efforts.get(joint.name, 0.0)
+        if effort > 0.0:
+            joint.actfrcrange, joint.actfrclimited = [-effort, effort], 1
+        joint.actgravcomp = compensated
+        joint.armature = max(joint.armature, 1e-3)
+        spec.add_actuator(
+            name=joint.name,
+            target=joint.name,
+            trntype=mujoco.mjtTrn.mjTRN_JOINT,
+            gaintype=mujoco.mjtGain.mjGAIN_FIXED,
+            biastype=mujoco.mjtBias.mjBIAS_AFFINE,
+        )
+
+
+def _body_id(model: mujoco.MjModel, link: str) -> int:
+    """Return the body of a link; the root link is MuJoCo's world."""
+    return max(mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, link), 0)
+
+
+def _robot_joints(model: mujoco.MjModel, urdf: str) -> dict[str, _Joint]:
+    mimics = {
+        joint.get("name"): (
+            mimic.get("joint", ""),
+            float(mimic.get("multiplier", "1")),
+            float(mimic.get("offset", "0")),
+        )
+        for joint in ET.fromstring(urdf).iter("joint")
+        if (mimic := joint.find("mimic")) is not None
+    }
+    joints = {}
+    for i in range(model.nu):
+        joint = model.jnt(model.actuator(i).name)
+        lower, upper = joint.range if model.jnt_limited[joint.id] else (-np.pi, np.pi)
+        joints[joint.name] = _Joint(
+            int(joint.qposadr[0]), int(joint.dofadr[0]), i, float(lower), float(upper), mimics.get(joint.name)
+        )
+    return joints
+
+
+def _tune_actuators(model: mujoco.MjModel, joints: Mapping[str, _Joint], config: WorldConfig) -> None:
+    r"""Set the gains from the joint-space inertia.
+
+    .. math:: k_p = \bar M_{ii} \omega^2, \quad k_v = 2 \bar M_{ii} \omega
+
+    with :math:`\bar M_{ii}` the largest of the inertia matrix's diagonal over random configurations.
+    """
+    data = mujoco.MjData(model)
+    rng = np.random.default_rng(0)
+    dofs = [j.dof for j in joints.values()]
+    inertia = np.zeros(len(dofs))
+    for _ in range(16):
+        for joint in joints.values():
+            data.qpos[joint.qpos] = rng.uniform(joint.lower, joint.upper)
+        mujoco.mj_forward(model, data)
+        inertia = np.maximum(inertia, [_inertia(model, data, dof) for dof in dofs])
+    for joint, m in zip(joints.values(), inertia, strict=True):
+        a, w = joint.actuator, config.bandwidth
+        if config.actuation == "position":
+            gain, bias = m * w * w, (0.0, -m * w * w, -2.0 * m * w)
+            model.actuator_ctrllimited[a], model.actuator_ctrlrange[a] = 1, (joint.lower, joint.upper)
+        elif config.actuation == "velocity":
+            gain, bias = 2.0 * m * w, (0.0, 0.0, -2.0 * m * w)
+        else:
+            gain, bias = 1.0, (0.0, 0.0, 0.0)
+        model.actuator_gainprm[a, 0], model.actuator_biasprm[a, :3] = gain, bias
+
+
+def _inertia(model: mujoco.MjModel, data: mujoco.MjData, dof: int) -> float:
+    """Return the inertia matrix's diagonal element of a degree of freedom."""
+    unit, column = np.zeros(model.nv), np.zeros(model.nv)
+    unit[dof] = 1.0
+    mujoco.mj_mulM(model, data, column, unit)
+    return float(column[dof])
