@@ -1,0 +1,101 @@
+"""Record what ROS 2's own launch makes of the launch files of cases.yaml, into expected/*.json.
+
+Needs `launch`, `launch_xml` and `launch_ros` importable (a sourced ROS 2 Jazzy); starts no process:
+
+    python3 tests/launch/record_expected.py [CASE ...]
+
+Not part of the tests, which compare our runner with what was recorded.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from launch.actions import ExecuteLocal, IncludeLaunchDescription
+from launch.launch_context import LaunchContext
+from launch.launch_description_sources import AnyLaunchDescriptionSource
+from launch.utilities import perform_substitutions
+
+from launch import LaunchDescription, LaunchService
+
+HERE = Path(__file__).resolve().parent
+
+recorded: list[dict[str, Any]] = []
+inherited: dict[str, str] = {}  # the environment before the launch, which changes os.environ itself
+
+
+def record(action: Any, context: LaunchContext) -> None:
+    """Stand in for `ExecuteLocal.execute`: evaluate everything, start nothing."""
+    action.prepare(context)
+    description = action.process_description
+    private = vars(action)
+    recorded.append(
+        {
+            "name": description.final_name,
+            "command": [_parameter_file_or_text(word) for word in description.final_cmd],
+            "cwd": description.final_cwd,
+            "environment": _difference(description.final_env),
+            "output": perform_substitutions(context, action.output),
+            "respawn": private["_ExecuteLocal__respawn"],
+            "respawn_delay": private["_ExecuteLocal__respawn_delay"] or 0.0,
+            "respawn_max_retries": private["_ExecuteLocal__respawn_max_retries"],
+            "required": private["_ExecuteLocal__on_exit"] is not None,
+            "sigterm_timeout": float(perform_substitutions(context, action.sigterm_timeout)),
+            "sigkill_timeout": float(perform_substitutions(context, action.sigkill_timeout)),
+        }
+    )
+
+
+def _parameter_file_or_text(word: str) -> Any:
+    """Replace the path of a temporary parameter file by what is in it."""
+    if Path(word).name.startswith("launch_params_"):
+        return {"parameters": yaml.safe_load(Path(word).read_text())}
+    return word.replace(str(HERE), "<tests>")
+
+
+def _difference(environment: dict[str, str]) -> dict[str, str | None]:
+    changed: dict[str, str | None] = {k: v for k, v in environment.items() if inherited.get(k) != v}
+    changed.update({k: None for k in inherited if k not in environment})
+    return changed
+
+
+def record_case(case: dict[str, Any]) -> dict[str, Any]:
+    """Return what launch makes of one case; an error's text is left out, as it is not ours to match."""
+    import launch.descriptions.executable as executable
+
+    recorded.clear()
+    executable._executable_process_counter = 0
+    before = dict(os.environ)
+    os.environ.update(case.get("environment", {}))
+    inherited.clear()
+    inherited.update(os.environ)
+    try:
+        service = LaunchService(noninteractive=True)
+        path = HERE / "cases" / f"{case['file']}.launch.xml"
+        arguments = list(case.get("arguments", {}).items())
+        include = IncludeLaunchDescription(AnyLaunchDescriptionSource(str(path)), launch_arguments=arguments)
+        service.include_launch_description(LaunchDescription([include]))
+        failed = service.run() != 0
+        return {"refused": True} if failed else {"processes": list(recorded)}
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def main() -> None:
+    """Record the named cases, or all."""
+    ExecuteLocal.execute = record
+    prefix = os.environ["AMENT_PREFIX_PATH"]
+    os.environ["AMENT_PREFIX_PATH"] = f"{HERE / 'prefix'}{os.pathsep}{prefix}"
+    cases = yaml.safe_load((HERE / "cases.yaml").read_text())
+    for name in sys.argv[1:] or cases:
+        result = record_case(cases[name])
+        (HERE / "expected" / f"{name}.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+        sys.stdout.write(f"{name}: {'refused' if 'refused' in result else len(result['processes'])}\n")
+
+
+if __name__ == "__main__":
+    main()

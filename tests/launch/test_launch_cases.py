@@ -1,0 +1,57 @@
+"""The runner makes the same processes of a launch file as ROS 2's own launch did (see record_expected.py)."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ideomotor.launching.elements import LaunchError, read_launch_file
+from ideomotor.launching.parse import load_launch
+from ideomotor.launching.process import ParameterFile, Process
+
+HERE = Path(__file__).resolve().parent
+CASES: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "cases.yaml").read_text())
+ENVIRONMENT = {"PATH": os.environ["PATH"], "AMENT_PREFIX_PATH": str(HERE / "prefix")}
+
+
+def load(case: dict[str, Any]) -> list[dict[str, Any]]:
+    environment = {**ENVIRONMENT, **case.get("environment", {})}
+    path = HERE / "cases" / f"{case['file']}.launch.xml"
+    return [as_recorded(p, environment) for p in load_launch(path, case.get("arguments", {}), environment)]
+
+
+def as_recorded(process: Process, environment: dict[str, str]) -> dict[str, Any]:
+    changed: dict[str, str | None] = {k: v for k, v in process.environment.items() if environment.get(k) != v}
+    changed.update({k: None for k in environment if k not in process.environment})
+    fields = {k: v for k, v in vars(process).items() if k not in ("command", "environment")}
+    return {**fields, "command": [word(w) for w in process.command], "environment": changed}
+
+
+def word(w: str | ParameterFile) -> Any:
+    return {"parameters": yaml.safe_load(w.text)} if isinstance(w, ParameterFile) else w.replace(str(HERE), "<tests>")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_same_processes_as_ros2_launch(name: str) -> None:
+    case = CASES[name]
+    expected = json.loads((HERE / "expected" / f"{name}.json").read_text())
+    if "refused" in expected or case.get("ours") == "refused":
+        with pytest.raises(LaunchError, match=r"\.launch\.xml:\d+: "):
+            load(case)
+    else:
+        assert load(case) == expected["processes"]
+
+
+def test_every_case_file_is_used() -> None:
+    """A launch file that no row names tests nothing."""
+    used = {HERE / "cases" / f"{case['file']}.launch.xml" for case in CASES.values()}
+    included = {HERE / "cases" / "included.launch.xml"}
+    assert set((HERE / "cases").glob("*.launch.xml")) == used | included
+
+
+@pytest.mark.parametrize("path", sorted((HERE.parents[1] / "launch").glob("*.launch.xml")), ids=lambda p: p.name)
+def test_the_repositorys_launch_files_are_in_the_covered_subset(path: Path) -> None:
+    assert read_launch_file(path).tag == "launch"
