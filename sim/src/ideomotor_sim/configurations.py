@@ -43,8 +43,8 @@ def nearby_configurations(
 
 
 def sample_camera(target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw T_base_camera, shape (4, 4): 0.7 m to 1.5 m from the target, all around, -10 to 60 deg above it."""
-    distance, bearing = rng.uniform(0.7, 1.5), rng.uniform(-np.pi, np.pi)
+    """Draw T_base_camera, shape (4, 4): 0.65 m to 1.4 m from the target, all around, -10 to 60 deg above it."""
+    distance, bearing = rng.uniform(0.65, 1.4), rng.uniform(-np.pi, np.pi)
     elevation = np.deg2rad(rng.uniform(-10.0, 60.0))
     direction = np.array(
         [np.cos(bearing) * np.cos(elevation), np.sin(bearing) * np.cos(elevation), np.sin(elevation)]

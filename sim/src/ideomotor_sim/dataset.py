@@ -118,7 +118,8 @@ def _in_view(world: World, q: np.ndarray, rng: np.random.Generator, attempts: in
 
 
 def _sample(world: World) -> dict[str, np.ndarray]:
-    image, truth, mask = world.render(), world.keypoint_truth(), world.object_mask()
+    image, truth = world.render(), world.keypoint_truth()
+    mask = world.object_mask(image.depth_exact)
     h, w = mask.shape
     blocks = mask.reshape(h // MASK_BLOCK, MASK_BLOCK, w // MASK_BLOCK, MASK_BLOCK).mean(axis=(1, 3))
     i = world.camera.intrinsics

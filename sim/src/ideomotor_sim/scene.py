@@ -174,5 +174,5 @@ def _colour_robot(spec: mujoco.MjSpec, surfaces: tuple[Surface, ...]) -> None:
     turn = 0
     for body in spec.bodies:
         for geom in body.geoms:
-            geom.material, geom.rgba = names[turn % len(names)], [1.0, 1.0, 1.0, 1.0]
+            geom.material, geom.rgba = names[turn % len(names)], [0.5, 0.5, 0.5, 1.0]  # MuJoCo: "not set"
         turn += bool(body.geoms)

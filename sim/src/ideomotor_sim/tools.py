@@ -24,7 +24,6 @@ from ideomotor_sim.transforms import pose_from, quaternion_from, rotation_about,
 
 KEYPOINT_NAMES = ("kp_0", "kp_1", "kp_2", "kp_3")
 MAX_TILT = np.deg2rad(40.0)
-HIDDEN_GROUP = 5  # MuJoCo geom group that no camera renders
 
 _GEOM_TYPE = {
     "box": mujoco.mjtGeom.mjGEOM_BOX,

@@ -12,11 +12,11 @@ import mujoco
 import numpy as np
 
 from ideomotor.config import Config, value
-from ideomotor_sim.camera import CameraConfig, Renderer, RgbdSensor, add_camera, set_camera_pose
+from ideomotor_sim.camera import HIDDEN_GROUP, CameraConfig, Renderer, RgbdSensor, add_camera, set_camera_pose
 from ideomotor_sim.errors import SimulationError
 from ideomotor_sim.robots import Robot, robot_spec
 from ideomotor_sim.scene import Scene, add_scene
-from ideomotor_sim.tools import HIDDEN_GROUP, Tool, add_tool
+from ideomotor_sim.tools import Tool, add_tool
 from ideomotor_sim.transforms import inverse, pose_from, quaternion_from, transform
 
 TOOL_GROUP = 2  # MuJoCo geom group of the held tool
@@ -318,11 +318,10 @@ class World:
         rgb, depth = self._rendering().rgbd(self.data)
         return Rgbd(self.time, self._sensor.colour(rgb), self._sensor.depth(depth), depth)
 
-    def object_mask(self) -> np.ndarray:
-        """Pixels that show the held object, shape (H, W) bool."""
-        ids = self._rendering().geom_ids(self.data)
-        held = np.append(self.model.geom_group == TOOL_GROUP, False)  # the last one is for -1, no geom
-        return held[ids]
+    def object_mask(self, depth_exact: np.ndarray) -> np.ndarray:
+        """Pixels that show the held object, shape (H, W) bool, given the present picture's exact depth."""
+        alone = self._rendering().depth_of_group(self.data, TOOL_GROUP)
+        return (alone <= depth_exact + 1e-5) & (alone < 0.5 * self.model.vis.map.zfar)
 
     def close(self) -> None:
         """Free the renderer."""
