@@ -6,18 +6,22 @@
     python3 tools/setup.py --build    only the workspace
 
 Runs on the system's Python, standard library only. Every step is skipped while its inputs are what they were.
-On machines with a ROS 2 installation see CONTRIBUTING.md: there, colcon and the system's packages do all of this.
+On machines with a ROS 2 installation see CONTRIBUTING.md.
 """
 
+from __future__ import annotations  # an old Python shall reach the message that it is too old
+
 import argparse
-import ctypes.util
+import ctypes
 import fcntl
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,6 +29,8 @@ from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYTHON_VERSIONS = ((3, 10), (3, 12))  # oldest and newest the wheels exist for
+PYTHON = sys.version_info[:2]
+EGL_PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
 
 # The ROS wheels name the Python they were built with: /opt/python/cp311-cp311/{include/python3.11,lib/...}.
 WHEEL_PYTHON_INCLUDE = re.compile(r"/opt/python/cp\d+-cp\d+/include/python3\.\d+")
@@ -59,27 +65,57 @@ def missing_from_machine() -> list[Missing]:
     """Return what the machine lacks for the set-up and the demo; looks only, downloads nothing."""
     missing = []
     oldest, newest = PYTHON_VERSIONS
-    if not oldest <= sys.version_info[:2] <= newest:
-        have = ".".join(map(str, sys.version_info[:2]))
-        missing.append(Missing(f"Python 3.10 to 3.12 (this is {have}; choose one: make PYTHON=python3.11 ...)", "python3"))
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    try:
-        import ensurepip  # noqa: F401  (Debian ships venv without it)
-    except ImportError:
+    version = ".".join(map(str, PYTHON))
+    if not oldest <= PYTHON <= newest:
+        missing.append(
+            Missing(f"Python 3.10 to 3.12 (this is {version}; choose with make PYTHON=python3.11)", "python3")
+        )
+    if importlib.util.find_spec("ensurepip") is None:
         missing.append(Missing("Python's venv module", f"python{version}-venv"))
-    import sysconfig
-
-    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         missing.append(Missing("Python's C headers (Python.h)", f"python{version}-dev"))
-    if not (shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")):
+    if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
         missing.append(Missing("a C++ compiler", "g++"))
     if not shutil.which("cmake"):
         missing.append(Missing("CMake", "cmake"))
     if not shutil.which("make"):
         missing.append(Missing("make", "make"))
-    if not ctypes.util.find_library("EGL"):
-        missing.append(Missing("the EGL library for off-screen rendering (libEGL.so.1)", "libegl1"))
+    if not can_load("libEGL.so.1"):
+        missing.append(Missing("EGL for off-screen rendering (libEGL.so.1)", "libegl1"))
+    elif not egl_device_works():
+        missing.append(Missing("an EGL driver for off-screen rendering", "libgl1-mesa-dri"))
+    if not can_load("libOpenGL.so.0"):
+        missing.append(Missing("OpenGL for off-screen rendering (libOpenGL.so.0)", "libopengl0"))
     return missing
+
+
+def can_load(library: str) -> bool:
+    """Return whether the dynamic linker finds a library."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def egl_device_works() -> bool:
+    """Return whether one EGL device initialises, which is what MuJoCo needs to draw without a display."""
+    handle = ctypes.c_void_p
+    egl = ctypes.CDLL("libEGL.so.1")
+    egl.eglGetProcAddress.restype = handle
+    egl.eglInitialize.argtypes = [handle, handle, handle]
+    query_devices = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, handle, handle)(
+        egl.eglGetProcAddress(b"eglQueryDevicesEXT") or 0
+    )
+    platform_display = ctypes.CFUNCTYPE(handle, ctypes.c_uint, handle, handle)(
+        egl.eglGetProcAddress(b"eglGetPlatformDisplayEXT") or 0
+    )
+    if not (query_devices and platform_display):  # no device platform: an EGL without drivers
+        return False
+    devices, count = (handle * 16)(), ctypes.c_int()
+    query_devices(len(devices), devices, ctypes.byref(count))
+    displays = [platform_display(EGL_PLATFORM_DEVICE, device, None) for device in devices[: count.value]]
+    return any(egl.eglInitialize(display, None, None) for display in displays)
 
 
 def digest(paths: Iterable[Path], *texts: str) -> str:
@@ -149,24 +185,25 @@ def make_environment(prefix: Path) -> Path:
 def install(python: Path, requirements: str) -> None:
     """Install the pinned packages, our own in place."""
     stamp = python.parent.parent / f".ideomotor-{requirements}"
-    inputs = digest(sorted(REPOSITORY.glob("requirements*.txt")) + [REPOSITORY / "constraints.txt"])
-    inputs = digest(sorted([*REPOSITORY.glob("packages/*/pyproject.toml"), *REPOSITORY.glob("sim/pyproject.toml")]), inputs)
+    projects = ("requirements*.txt", "constraints.txt", "packages/*/pyproject.toml", "sim/pyproject.toml")
+    inputs = digest(sorted(file for pattern in projects for file in REPOSITORY.glob(pattern)))
     if is_done(stamp, inputs):
         return
-    say(f"packages of {requirements}, versions of constraints.txt")
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--constraint", "constraints.txt"]
-    run("pip", [*pip, "setuptools<80"], cwd=REPOSITORY)
-    run("pip", [*pip, "--no-build-isolation", "--requirement", requirements], cwd=REPOSITORY)
+    say(f"packages of {requirements}, versions of constraints.txt (minutes)")
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "-c", "constraints.txt"]
+    run("pip", [*pip, "setuptools<80", "wheel"], cwd=REPOSITORY)
+    run("pip", [*pip, "--no-build-isolation", "-r", requirements], cwd=REPOSITORY)
     stamp.write_text(inputs)
 
 
 def environment_paths(python: Path) -> tuple[Path, str, str]:
     """Return site-packages, Python's include folder and numpy's, of the virtual environment."""
-    code = "import sysconfig, numpy; p = sysconfig.get_paths(); print(p['purelib'], p['include'], numpy.get_include(), sep='\\n')"
+    get = "sysconfig.get_path('purelib'), sysconfig.get_path('include'), numpy.get_include()"
+    code = f"import numpy, sysconfig; print({get}, sep='\\n')"
     done = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
     if done.returncode:
-        raise SetupError(f"{python} cannot import numpy: {done.stderr.strip()}")
-    site_packages, python_include, numpy_include = done.stdout.split("\n")[:3]
+        raise SetupError(f"{python} cannot import numpy: {done.stderr.strip()}; run `make setup`")
+    site_packages, python_include, numpy_include = done.stdout.splitlines()
     return Path(site_packages), python_include, numpy_include
 
 
@@ -184,34 +221,42 @@ def build_workspace(python: Path) -> None:
     """Build ros2_ws with colcon, with tf2_msgs only where the underlay lacks it."""
     prefix = python.parent.parent
     workspace = REPOSITORY / "ros2_ws"
-    installed = [REPOSITORY / folder for folder in ("launch", "urdf", "artefacts")]
+    installed = [REPOSITORY / name for name in ("launch", "urdf", "artefacts", "constraints.txt")]
     inputs = digest([workspace / "src", workspace / "underlay", *installed, Path(__file__)], str(python))
     stamp = workspace / "install" / ".ideomotor-built"
     if is_done(stamp, inputs):
         return
-    say("ROS 2 workspace (colcon)")
-    sources = ["src"]
-    if not (prefix / "share" / "tf2_msgs").is_dir():
-        sources.append("underlay")
+    say("ROS 2 workspace with colcon (a minute)")
     site_packages, python_include, numpy_include = environment_paths(python)
     repair_wheels(prefix, python_include, numpy_include)
     write_local_setup(prefix, site_packages)
-    command = [str(python), "-m", "colcon", "--log-level", "error", "build", "--base-paths", *sources, "--symlink-install"]
-    command += ["--event-handlers", "console_cohesion-", "console_start_end-", "summary+", "--cmake-args"]
-    command += ["-DCMAKE_BUILD_TYPE=Release", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={python}"]
-    run("colcon", command, cwd=workspace, env=build_environment(prefix))
+    sources = ["src"] if (prefix / "share" / "tf2_msgs").is_dir() else ["src", "underlay"]
+    colcon = [
+        str(python),
+        "-m",
+        "colcon",
+        "--log-level",
+        "error",
+        "build",
+        "--symlink-install",
+        "--base-paths",
+        *sources,
+    ]
+    colcon += ["--event-handlers", "console_start_end-", "--cmake-args", "-DCMAKE_BUILD_TYPE=Release"]
+    colcon += ["-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={python}"]
+    run("colcon", colcon, cwd=workspace, env=build_environment(prefix))
     stamp.write_text(inputs)
 
 
 def main() -> int:
     """Run the steps; exit codes: 0 done, 1 a step failed, 2 the machine lacks something."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dev", action="store_true", help="also what trains, tests and checks (torch, ruff, mypy, pytest)")
+    parser.add_argument("--dev", action="store_true", help="also what trains, tests and checks (torch, ruff, pytest)")
     parser.add_argument("--build", action="store_true", help="only build the workspace")
     arguments = parser.parse_args()
     if missing := missing_from_machine():
         for what, package in missing:
-            print(f"missing: {what}; Debian and Ubuntu have it in the package {package}", file=sys.stderr)
+            print(f"missing: {what}; in the Debian and Ubuntu package {package}", file=sys.stderr)
         print(f"install with: sudo apt-get install {' '.join(sorted({m.package for m in missing}))}", file=sys.stderr)
         return 2
     try:

@@ -1,0 +1,38 @@
+# make demo: a robot that extends its body with a tool, on a machine without ROS.   make test: everything checked.
+# PYTHON=python3.11 chooses the interpreter of .venv; the ROS 2 of this Makefile is the one in .venv (see CONTRIBUTING.md
+# for a machine with ROS 2 installed).
+PYTHON ?= python3
+IN_ROS := . ros2_ws/install/setup.sh && exec
+
+# A ROS installation sourced in the caller's shell must not mix with the one in .venv.
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH
+
+.PHONY: setup setup-dev demo test check bench train-keypoints lock clean
+.DEFAULT_GOAL := demo
+
+setup:             ## .venv with the pinned packages, ros2_ws built
+	@$(PYTHON) tools/setup.py
+
+setup-dev:         ## the same with what trains, tests and checks
+	@$(PYTHON) tools/setup.py --dev
+
+demo: setup        ## one episode of tool use; VIEW=1 keeps it running with a viewer in the browser
+	@$(IN_ROS) ideomotor up launch/tool_use.launch.xml $(if $(VIEW),view:=true)
+
+test: setup-dev    ## checks, then unit, graph, launch and fault tests
+	@$(IN_ROS) python tools/test.py
+
+check: setup-dev   ## format, lint, types, import arrows, spelling, Dockerfiles
+	@$(IN_ROS) python tools/test.py --check
+
+bench: setup-dev   ## what the README claims, measured
+	@$(IN_ROS) python -m benchmarks.body_schema --json docs/results/body_schema.json
+
+train-keypoints: setup-dev   ## the committed keypoint detector, from nothing
+	@$(IN_ROS) ideomotor train keypoints
+
+lock:              ## renew constraints.txt after a change of requirements*.txt or a pyproject.toml
+	@tools/lock.sh
+
+clean:             ## what set-up made; runs/ stays
+	rm -rf .venv ros2_ws/build ros2_ws/install ros2_ws/log
