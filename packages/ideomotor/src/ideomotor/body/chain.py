@@ -17,7 +17,7 @@ import numpy as np
 import pinocchio as pin
 
 from ideomotor.body.extension import BodyExtension, ExtensionError, JointType, VirtualJoint
-from ideomotor.body.urdf import parse_urdf, root_link
+from ideomotor.body.urdf import UrdfError, parse_urdf, root_link
 from ideomotor.errors import IdeomotorError
 
 _ROTATING = ("revolute", "continuous")
@@ -91,7 +91,7 @@ class KinematicChain:
         path_names = [_name(j) for j in path]
         coupling, offset, columns = _mimic(robot, path)
         _check_members(passive, columns, "passive")
-        full = pin.buildModelFromXML(urdf)
+        full = _full_model(urdf)
         model = _lock_others(full, path_names, locked or {})
         bounds = [_limits(full, robot, name) for name in columns]  # n x (lower, upper, velocity, effort)
         lower, upper, velocity, effort = np.array(bounds).reshape(-1, 4).T
@@ -182,8 +182,7 @@ class KinematicChain:
         if not 0.0 <= margin <= 0.5:
             raise ChainError(f"margin={margin}, expected 0 to 0.5 of the range")
         lower, upper = self._finite_range
-        free = margin * (upper - lower)
-        q: np.ndarray = rng.uniform(lower + free, upper - free)
+        q: np.ndarray = self.mid + (0.5 - margin) * (upper - lower) * rng.uniform(-1.0, 1.0, self.n)
         return q
 
     def from_names(self, positions: Mapping[str, float]) -> np.ndarray:
@@ -298,6 +297,13 @@ class KinematicChain:
             raise ChainError(f"link {link!r} is not among {list(self.link_names)}") from None
 
 
+def _full_model(urdf: str) -> pin.Model:
+    try:
+        return pin.buildModelFromXML(urdf)
+    except (ValueError, RuntimeError) as error:  # urdfdom has said on stderr what it does not like
+        raise UrdfError(f"URDF: urdfdom refuses it: {error}") from error
+
+
 def _name(joint: ET.Element) -> str:
     return joint.get("name", "")
 
@@ -335,6 +341,8 @@ def _mimic(robot: ET.Element, path: Sequence[ET.Element]) -> tuple[np.ndarray, n
             scale = float(mimic.get("multiplier", 1.0))
             offset, multiplier = offset + multiplier * float(mimic.get("offset", 0.0)), multiplier * scale
             source = mimic.get("joint", "")
+            if source not in joints:
+                raise ChainError(f"joint {_name(joint)!r} mimics {source!r}, which is not among {list(joints)}")
             if source in seen:
                 raise ChainError(f"joint {_name(joint)!r} mimics itself through {sorted(seen)}")
             seen.add(source)

@@ -26,6 +26,12 @@ _MOVING_INERTIAL = """<inertial>
       <inertia ixx="1e-6" ixy="0" ixz="0" iyy="1e-6" iyz="0" izz="1e-6"/>
     </inertial>"""
 _JOINT_TYPES = ("revolute", "continuous", "prismatic", "fixed", "floating", "planar")
+_JOINT_NUMBERS = (
+    *(("limit", attribute) for attribute in ("lower", "upper", "velocity", "effort")),
+    *(("mimic", attribute) for attribute in ("multiplier", "offset")),
+    *(("dynamics", attribute) for attribute in ("damping", "friction")),
+)
+_SHAPES = {"box": (("size",), 3), "cylinder": (("radius", "length"), 1), "sphere": (("radius",), 1)}
 
 
 class UrdfError(IdeomotorError):
@@ -84,7 +90,11 @@ def parse_urdf(urdf: str) -> ET.Element:
         raise UrdfError(f"URDF line {line}, column {column}: {error}; expected XML") from error
     if robot.tag != "robot":
         raise UrdfError(f"URDF: the root element is <{robot.tag}>, expected <robot>")
+    if not robot.get("name"):
+        raise UrdfError("URDF: <robot> has no name")
     _check_names(robot)
+    for link in robot.findall("link"):
+        _check_link(link)
     for joint in robot.findall("joint"):
         _check_joint(joint)
     _check_tree(robot)
@@ -127,10 +137,10 @@ def _check_names(robot: ET.Element) -> None:
         raise UrdfError("URDF: no <link>, expected at least one")
 
 
-def _numbers(joint: ET.Element, path: str, attribute: str, count: int) -> tuple[float, ...] | None:
-    """Return the attribute's numbers, None where it is absent."""
-    element = joint.find(path)
-    text = None if element is None else element.get(attribute)
+def _numbers(element: ET.Element, path: str, attribute: str, count: int) -> tuple[float, ...] | None:
+    """Return the numbers of an attribute of a descendant of a link or joint, None where it is absent."""
+    found = element.find(path)
+    text = None if found is None else found.get(attribute)
     if text is None:
         return None
     try:
@@ -138,9 +148,31 @@ def _numbers(joint: ET.Element, path: str, attribute: str, count: int) -> tuple[
     except ValueError:
         numbers = ()
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        name = joint.get("name")
-        raise UrdfError(f"joint {name!r}: <{path} {attribute}={text!r}>, expected {count} finite numbers")
+        owner = f"{element.tag} {element.get('name')!r}"
+        raise UrdfError(f"{owner}: <{path} {attribute}={text!r}>, expected {count} finite numbers")
     return numbers
+
+
+def _required(element: ET.Element, path: str, attributes: Iterable[str], count: int = 1) -> None:
+    for attribute in attributes:
+        if _numbers(element, path, attribute, count) is None:
+            raise UrdfError(f"{element.tag} {element.get('name')!r}: no <{path} {attribute}>")
+
+
+def _check_link(link: ET.Element) -> None:
+    if link.find("inertial") is not None:
+        _required(link, "inertial/mass", ["value"])
+        _required(link, "inertial/inertia", ["ixx", "ixy", "ixz", "iyy", "iyz", "izz"])
+    for part in ("inertial", "visual", "collision"):
+        for element in link.findall(part):
+            for attribute in ("xyz", "rpy"):
+                _numbers(element, "origin", attribute, 3)
+    for element in (*link.findall("visual"), *link.findall("collision")):
+        shape = element.find("geometry/*")
+        if shape is None:
+            raise UrdfError(f"link {link.get('name')!r}: <{element.tag}> without <geometry>")
+        attributes, count = _SHAPES.get(shape.tag, ((), 0))
+        _required(element, f"geometry/{shape.tag}", attributes, count)
 
 
 def _check_joint(joint: ET.Element) -> None:
@@ -151,13 +183,14 @@ def _check_joint(joint: ET.Element) -> None:
         numbers = _numbers(joint, path, attribute, 3)
         if path == "axis" and kind != "fixed" and numbers is not None and not any(numbers):
             raise UrdfError(f"joint {name!r}: axis is zero, expected a direction")
-    for attribute in ("lower", "upper", "velocity", "effort"):
-        _numbers(joint, "limit", attribute, 1)
-    for attribute in ("multiplier", "offset"):
-        _numbers(joint, "mimic", attribute, 1)
+    for path, attribute in _JOINT_NUMBERS:
+        _numbers(joint, path, attribute, 1)
+    dynamics = joint.find("dynamics")
+    if dynamics is not None and not {"damping", "friction"}.intersection(dynamics.keys()):
+        raise UrdfError(f"joint {name!r}: <dynamics> with neither damping nor friction")
+    if kind in ("revolute", "prismatic") or (kind == "continuous" and joint.find("limit") is not None):
+        _required(joint, "limit", ["effort", "velocity"])
     if kind in ("revolute", "prismatic"):
-        if joint.find("limit") is None:
-            raise UrdfError(f"joint {name!r}: {kind} without <limit>")
         (lower,) = _numbers(joint, "limit", "lower", 1) or (0.0,)
         (upper,) = _numbers(joint, "limit", "upper", 1) or (0.0,)
         if lower > upper:
@@ -165,7 +198,7 @@ def _check_joint(joint: ET.Element) -> None:
 
 
 def _check_tree(robot: ET.Element) -> None:
-    links, joints = _names(robot, "link"), _names(robot, "joint")
+    links = _names(robot, "link")
     parent_of: dict[str, str] = {}
     for joint in robot.findall("joint"):
         for role in ("parent", "child"):
@@ -175,9 +208,6 @@ def _check_tree(robot: ET.Element) -> None:
         if child in parent_of:
             raise UrdfError(f"link {child!r} is the child of more than one joint")
         parent_of[child] = _link_of(joint, "parent")
-        mimic = joint.find("mimic")
-        if mimic is not None and mimic.get("joint") not in joints:
-            raise UrdfError(f"joint {joint.get('name')!r}: mimics {mimic.get('joint')!r}, not among {joints}")
     roots = [link for link in links if link not in parent_of]
     if len(roots) > 1:
         raise UrdfError(f"URDF: root links {roots}, expected one (which joint is missing?)")
@@ -245,8 +275,9 @@ def _extension_names(extension: BodyExtension) -> tuple[list[str], list[str]]:
 
 def _robot_end(urdf: str) -> int:
     """Return the index of ``</robot>``; comments may follow it."""
-    _, end = _element_spans(urdf.encode("utf-8"))["robot", ""]
-    return len(urdf.encode("utf-8")[:end].decode("utf-8")) - len("</robot>")
+    data = urdf.encode("utf-8")
+    _, end = _element_spans(data)["robot", ""]
+    return len(data[: data.rindex(b"</robot", 0, end)].decode("utf-8"))
 
 
 def _element_spans(data: bytes) -> dict[tuple[str, str], tuple[int, int]]:
