@@ -1,0 +1,68 @@
+"""Run a node as a process."""
+
+import logging
+import signal
+from threading import Event
+from typing import Any
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from ideomotor.errors import IdeomotorError
+from ideomotor_nodes.lifecycle import LifecycleNode
+
+USAGE_ERROR, START_FAILED = 2, 1  # exit codes
+POLL = 0.1  # [s] how often a node that receives nothing looks whether a signal came
+
+
+class _ToRos(logging.Handler):
+    """Forwards the records of the libraries to the node's logger."""
+
+    def __init__(self, logger: Any) -> None:  # noqa: ANN401 - rclpy is untyped
+        super().__init__()
+        self._log = {
+            logging.DEBUG: logger.debug,
+            logging.INFO: logger.info,
+            logging.WARNING: logger.warning,
+            logging.ERROR: logger.error,
+            logging.CRITICAL: logger.fatal,
+        }
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.get(record.levelno, self._log[logging.INFO])(self.format(record))
+
+
+def run_node(node_type: type[LifecycleNode[Any]], args: list[str] | None = None) -> int:
+    """Start the node, spin until a signal comes, leave the robot in a safe state.
+
+    Returns:
+        0 after a signal, 1 if configuring or activating failed at start, 2 if a parameter was refused.
+    """
+    # our own handlers: rclpy's shut the context down first, and no last command could be sent
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda signum, frame: stop.set())
+    try:
+        node = node_type()
+    except (IdeomotorError, ParameterException) as error:
+        rclpy.logging.get_logger(node_type.__name__).fatal(f"{error}")
+        rclpy.shutdown()
+        return USAGE_ERROR
+    logging.getLogger("ideomotor").addHandler(_ToRos(node.get_logger()))
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if not node.autostart():
+            return START_FAILED
+        while not stop.is_set() and rclpy.ok():
+            executor.spin_once(timeout_sec=POLL)
+        return 0
+    finally:
+        if rclpy.ok():
+            node.trigger_shutdown()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
