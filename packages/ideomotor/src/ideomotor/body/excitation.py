@@ -64,7 +64,9 @@ def excitation_trajectory(
     n, samples = chain.n, round(config.duration * config.rate) + 1
     time = np.arange(samples) / config.rate
     actuated = np.isin(chain.joint_names, chain.actuated_names)
-    amplitude = np.where(np.cumsum(actuated) > actuated.sum() - 3, config.wrist_amplitude, config.arm_amplitude) * actuated
+    amplitude = (
+        np.where(np.cumsum(actuated) > actuated.sum() - 3, config.wrist_amplitude, config.arm_amplitude) * actuated
+    )
     frequency = rng.uniform(config.slowest, config.fastest, size=(2, n))  # [Hz]
     phase = rng.uniform(0, 2 * np.pi, size=(2, n))
     ramp = min(0.4, config.duration / 4)

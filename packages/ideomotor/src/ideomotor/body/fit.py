@@ -38,12 +38,16 @@ class FitConfig(Config):
     """How keypoint positions are estimated."""
 
     refine_camera: bool = value(False, "Also estimate a correction of the camera pose.")
-    inlier_probability: float = value(0.95, "Upper bound of a keypoint's prior probability to be right.", ge=0.5, le=1.0)
+    inlier_probability: float = value(
+        0.95, "Upper bound of a keypoint's prior probability to be right.", ge=0.5, le=1.0
+    )
     depth_inlier_probability: float = value(0.9, "Prior probability that a depth is right.", ge=0.5, le=0.999)
     depth_range: float = value(2.0, "Range in which wrong depths are spread [m].", ge=0.1, le=100.0)
     position_prior: float = value(0.5, "Prior standard deviation of a keypoint in the ee frame [m].", ge=0.01, le=10.0)
     camera_position_prior: float = value(0.03, "Prior standard deviation of the camera position [m].", ge=1e-4, le=1.0)
-    camera_rotation_prior: float = value(0.052, "Prior standard deviation of the camera rotation [rad].", ge=1e-4, le=1.0)
+    camera_rotation_prior: float = value(
+        0.052, "Prior standard deviation of the camera rotation [rad].", ge=1e-4, le=1.0
+    )
     correlation_time: float = value(0.3, "Time over which detector errors are correlated [s].", ge=0.01, le=10.0)
     iterations: int = value(25, "Most Gauss-Newton iterations.", ge=1, le=1000)
     tolerance: float = value(2e-5, "Iteration ends when no keypoint moves further [m].", ge=1e-9, le=1e-2)
@@ -76,7 +80,9 @@ class Observations:
             raise FitError("T_camera_ee is not finite, expected poses of the end effector")
 
 
-def stack_observations(keypoints: Sequence[Keypoints], T_base_ee: np.ndarray, T_base_camera: np.ndarray) -> Observations:
+def stack_observations(
+    keypoints: Sequence[Keypoints], T_base_ee: np.ndarray, T_base_camera: np.ndarray
+) -> Observations:
     """Return the frames as arrays.
 
     Args:
@@ -217,7 +223,9 @@ class _Problem:
     def whitened(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return pixel residuals, shape (T, K, 2), and depth residuals, shape (T, K), in the detector's sigmas."""
         r = self.camera.project(p) - self.obs.uv
-        return (self.whiten @ r[..., None])[..., 0], np.where(self.has_depth, p[..., 2] - self.depth, 0.0) / self.depth_std
+        return (self.whiten @ r[..., None])[..., 0], np.where(
+            self.has_depth, p[..., 2] - self.depth, 0.0
+        ) / self.depth_std
 
     def initial_scale(self, position: np.ndarray) -> np.ndarray:
         """Return noise scales from the medians of the residuals, shape (K, 2), at least 1."""
@@ -294,7 +302,9 @@ def _initial_positions(observations: Observations, intrinsics: Intrinsics) -> np
             position[k] = np.median(points[use, k], axis=0)
         else:
             seen = observations.confidence[:, k] > 0
-            position[k] = _nearest_to_rays(intrinsics.backproject(observations.uv[seen, k], np.ones(seen.sum())), R[seen], t[seen])
+            position[k] = _nearest_to_rays(
+                intrinsics.backproject(observations.uv[seen, k], np.ones(seen.sum())), R[seen], t[seen]
+            )
     return position
 
 

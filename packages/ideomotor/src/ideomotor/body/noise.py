@@ -38,7 +38,9 @@ def correlation(stamp: np.ndarray, correlation_time: float) -> np.ndarray:
     return np.exp(-np.abs(stamp[:, None] - stamp[None, :]) / correlation_time)
 
 
-def noise_model(stamp: np.ndarray, residual: np.ndarray, root_weight: np.ndarray, correlation_time: float) -> NoiseModel:
+def noise_model(
+    stamp: np.ndarray, residual: np.ndarray, root_weight: np.ndarray, correlation_time: float
+) -> NoiseModel:
     r"""Estimate both variances.
 
     With :math:`M = 1 - 11^T/T` and :math:`S = \sum_i e_i e_i^T` the two moments are linear in the variances:
