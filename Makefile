@@ -14,7 +14,7 @@ setup:             ## .venv with the pinned packages, ros2_ws built
 	@$(PYTHON) tools/setup.py
 
 setup-dev:         ## the same with what trains, tests and checks
-	@$(PYTHON) tools/setup.py --dev
+	@$(PYTHON) tools/setup.py test
 
 demo: setup        ## one episode of tool use; VIEW=1 keeps it running with a viewer in the browser
 	@$(IN_ROS) ideomotor up launch/tool_use.launch.xml $(if $(VIEW),view:=true)
@@ -25,7 +25,8 @@ test: setup-dev    ## checks, then unit, graph, launch and fault tests
 check: setup-dev   ## format, lint, types, import arrows, spelling, Dockerfiles
 	@$(IN_ROS) python tools/test.py --check
 
-bench: setup-dev   ## what the README claims, measured
+bench:             ## what the README claims, measured
+	@$(PYTHON) tools/setup.py bench
 	@$(IN_ROS) python -m benchmarks.body_schema --json docs/results/body_schema.json
 
 train-keypoints: setup-dev   ## the committed keypoint detector, from nothing

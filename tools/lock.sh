@@ -5,4 +5,4 @@ set -eu
 cd "$(dirname "$0")/.."
 uv pip compile --universal --python-version 3.10 --no-annotate --custom-compile-command "tools/lock.sh" --quiet \
   --no-emit-package ideomotor --no-emit-package ideomotor-learn --no-emit-package ideomotor-sim \
-  "$@" requirements-dev.txt --output-file constraints.txt
+  "$@" requirements-bench.txt --output-file constraints.txt

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Makes everything `make demo` and `make test` need: .venv with pinned wheels, and ros2_ws built by colcon.
 
-    python3 tools/setup.py            what runs (demo: no torch)
-    python3 tools/setup.py --dev      that, and what trains, tests and checks
+    python3 tools/setup.py            what runs (make demo: no torch)
+    python3 tools/setup.py test       that, and what trains, tests and checks
+    python3 tools/setup.py bench      that, and what the benchmarks compare with
     python3 tools/setup.py --build    only the workspace
 
 Runs on the system's Python, standard library only. Every step is skipped while its inputs are what they were.
@@ -29,6 +30,7 @@ from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYTHON_VERSIONS = ((3, 10), (3, 12))  # oldest and newest the wheels exist for
+REQUIREMENTS = {"demo": "requirements.txt", "test": "requirements-dev.txt", "bench": "requirements-bench.txt"}
 PYTHON = sys.version_info[:2]
 EGL_PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
 
@@ -182,18 +184,20 @@ def make_environment(prefix: Path) -> Path:
     return python
 
 
-def install(python: Path, requirements: str) -> None:
+def install(python: Path, purpose: str) -> None:
     """Install the pinned packages, our own in place."""
-    stamp = python.parent.parent / f".ideomotor-{requirements}"
+    purposes = list(REQUIREMENTS)  # each one's packages contain those of the ones before it
+    enough = [python.parent.parent / f".ideomotor-{p}" for p in purposes[purposes.index(purpose) :]]
+    requirements = REQUIREMENTS[purpose]
     projects = ("requirements*.txt", "constraints.txt", "packages/*/pyproject.toml", "sim/pyproject.toml")
     inputs = digest(sorted(file for pattern in projects for file in REPOSITORY.glob(pattern)))
-    if is_done(stamp, inputs):
+    if any(is_done(stamp, inputs) for stamp in enough):
         return
     say(f"packages of {requirements}, versions of constraints.txt (minutes)")
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "-c", "constraints.txt"]
     run("pip", [*pip, "setuptools<80", "wheel"], cwd=REPOSITORY)
     run("pip", [*pip, "--no-build-isolation", "-r", requirements], cwd=REPOSITORY)
-    stamp.write_text(inputs)
+    enough[0].write_text(inputs)
 
 
 def environment_paths(python: Path) -> tuple[Path, str, str]:
@@ -251,7 +255,7 @@ def build_workspace(python: Path) -> None:
 def main() -> int:
     """Run the steps; exit codes: 0 done, 1 a step failed, 2 the machine lacks something."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dev", action="store_true", help="also what trains, tests and checks (torch, ruff, pytest)")
+    parser.add_argument("purpose", nargs="?", default="demo", choices=list(REQUIREMENTS), help="which packages")
     parser.add_argument("--build", action="store_true", help="only build the workspace")
     arguments = parser.parse_args()
     if missing := missing_from_machine():
@@ -264,7 +268,7 @@ def main() -> int:
         with (REPOSITORY / ".venv" / ".ideomotor-lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # one set-up at a time
             if not arguments.build:
-                install(python, "requirements-dev.txt" if arguments.dev else "requirements.txt")
+                install(python, arguments.purpose)
             build_workspace(python)
     except SetupError as error:
         print(f"set-up: {error}", file=sys.stderr)
