@@ -6,13 +6,19 @@ import datetime
 import os
 import shlex
 import signal
+import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from ideomotor.launching.elements import LaunchError
 from ideomotor.launching.process import OUTPUTS, ParameterFile, Process
+
+GROUP_TIMEOUT = 1.0  # what a process leaves behind has this long to end by itself [s]
 
 
 def run_launch(processes: Sequence[Process], screen: TextIO, log_folder: Path | None = None) -> int:
@@ -30,14 +36,23 @@ def run_launch(processes: Sequence[Process], screen: TextIO, log_folder: Path | 
     Returns:
         The exit code of the process that ended the launch; 0 if a signal did; otherwise that of the first process
         that ended with another than 0, if any. 128 + N for a process that signal N ended.
+
+    Raises:
+        LaunchError: if the logs cannot be written.
     """
     folder = log_folder or _new_log_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(
+            f"cannot make the log folder {folder}: {error.strerror}; set ROS_LOG_DIR to another"
+        ) from error
     with (
         tempfile.TemporaryDirectory(prefix="launch_params_") as parameter_folder,
         (folder / "launch.log").open("w", encoding="utf-8") as log,
+        ThreadPoolExecutor(max_workers=max(1, len(processes))) as waiters,  # one waits for each process
     ):
-        launch = _Launch(screen, log)
+        launch = _Launch(screen, log, waiters)
         launch.say("INFO", "launch", f"All log files can be found below {folder}")
         commands = [_write_parameters(process, Path(parameter_folder)) for process in processes]
         return asyncio.run(launch.run(processes, commands))
@@ -77,19 +92,27 @@ class _Child:
     """A running process and the description it was started from."""
 
     process: Process
-    handle: asyncio.subprocess.Process
+    handle: "subprocess.Popen[bytes]"
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the whole process group, which is the child's own."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.handle.pid, number)
 
+    def group_exists(self) -> bool:
+        """Return whether anything of the group is left."""
+        try:
+            os.killpg(self.handle.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
 
 class _Launch:
     """A running launch."""
 
-    def __init__(self, screen: TextIO, log: TextIO) -> None:
-        self._screen, self._log = screen, log
+    def __init__(self, screen: TextIO, log: TextIO, waiters: Executor) -> None:
+        self._screen, self._log, self._waiters = screen, log, waiters
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()  # a second signal came
         self._ended_by: int | None = None  # exit code of what ended the launch
@@ -145,13 +168,14 @@ class _Launch:
     async def _run_once(self, process: Process, command: list[str]) -> int:
         """Run a process once and return its exit code."""
         try:
-            handle = await asyncio.create_subprocess_exec(
-                *command,
+            # Not asyncio's own: its wait() also waits for whatever else holds the pipes.
+            handle = subprocess.Popen(
+                command,
                 cwd=process.cwd,
                 env=dict(process.environment),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 start_new_session=True,  # a group of its own: what it starts is stopped with it
             )
         except OSError as error:
@@ -161,9 +185,9 @@ class _Launch:
         self.say("INFO", process.name, f"process started with pid [{handle.pid}]")
         readers = asyncio.gather(*(self._forward(child, stream) for stream in (0, 1)))
         stopper = asyncio.create_task(self._stop(child))
-        code = _exit_code(await handle.wait())
+        code = _exit_code(await asyncio.get_running_loop().run_in_executor(self._waiters, handle.wait))
         stopper.cancel()
-        child.signal(signal.SIGKILL)  # what it started and left behind
+        await self._end_group(child)
         await readers
         if code == 0:
             self.say("INFO", process.name, f"process has finished cleanly [pid {handle.pid}]")
@@ -172,16 +196,28 @@ class _Launch:
             self.say("ERROR", process.name, f"process has died [pid {handle.pid}, exit code {code}, cmd '{cmd}'].")
         return code
 
+    async def _end_group(self, child: _Child) -> None:
+        """End what a process that has ended started and left behind."""
+        child.signal(signal.SIGTERM)
+        end = time.monotonic() + GROUP_TIMEOUT
+        while child.group_exists() and time.monotonic() < end:
+            await _wait(self._hurry, 0.02)
+        child.signal(signal.SIGKILL)
+
     async def _forward(self, child: _Child, stream: int) -> None:
         """Pass on the lines of stdout (0) or stderr (1), of any length, the last one even if it is not complete."""
-        reader = (child.handle.stdout, child.handle.stderr)[stream]
-        assert reader is not None  # both are pipes
+        pipe = (child.handle.stdout, child.handle.stderr)[stream]
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
         shown = OUTPUTS[child.process.output][stream]
         rest = b""
         while chunk := await reader.read(65536):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 self._write(f"[{child.process.name}] {line.decode(errors='replace')}", shown=shown)
+        transport.close()
         if rest:
             self._write(f"[{child.process.name}] {rest.decode(errors='replace')}", shown=shown)
 
