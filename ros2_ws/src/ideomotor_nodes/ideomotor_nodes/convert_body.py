@@ -1,0 +1,102 @@
+"""Ideomotor's own messages <-> types of the libraries."""
+
+import numpy as np
+from geometry_msgs.msg import Vector3
+from scipy.spatial.transform import Rotation
+
+from ideomotor.body.extension import ExtensionError, JointType, VirtualJoint
+from ideomotor.body.keypoints import KeypointError, Keypoints
+from ideomotor_interfaces.msg import Keypoint, KeypointArray
+from ideomotor_interfaces.msg import VirtualJoint as VirtualJointMsg
+from ideomotor_nodes.convert import Time, header, matrix, pose_msg, seconds
+
+_TYPES = {
+    VirtualJointMsg.FIXED: JointType.FIXED,
+    VirtualJointMsg.REVOLUTE: JointType.REVOLUTE,
+    VirtualJointMsg.PRISMATIC: JointType.PRISMATIC,
+}
+_TYPE_CODES = {joint_type: code for code, joint_type in _TYPES.items()}
+
+
+def keypoints(msg: KeypointArray) -> Keypoints:
+    """Return the keypoints of an image.
+
+    Raises:
+        KeypointError: a name twice, or a value is not finite where it must be.
+    """
+    names = tuple(k.name for k in msg.keypoints)
+    if len(set(names)) != len(names):
+        raise KeypointError(f"keypoint names {list(names)}: one is there twice")
+    k = len(names)
+    return Keypoints(
+        stamp=seconds(msg.header.stamp),
+        names=names,
+        uv=np.array([k.uv for k in msg.keypoints]).reshape(k, 2),
+        uv_covariance=np.array([k.uv_covariance for k in msg.keypoints]).reshape(k, 2, 2),
+        depth=np.array([k.depth for k in msg.keypoints]),
+        depth_variance=np.array([k.depth_variance for k in msg.keypoints]),
+        confidence=np.array([k.confidence for k in msg.keypoints]),
+    )
+
+
+def keypoints_msg(keypoints: Keypoints, time: float | Time, frame_id: str) -> KeypointArray:
+    """Return the message; ``time`` is the stamp of the image, ``frame_id`` the camera's optical frame."""
+    return KeypointArray(
+        header=header(time, frame_id),
+        keypoints=[
+            Keypoint(
+                name=name,
+                uv=keypoints.uv[i],
+                uv_covariance=keypoints.uv_covariance[i].ravel(),
+                depth=float(keypoints.depth[i]),
+                depth_variance=float(keypoints.depth_variance[i]),
+                confidence=float(keypoints.confidence[i]),
+            )
+            for i, name in enumerate(keypoints.names)
+        ],
+    )
+
+
+def virtual_joint(msg: VirtualJointMsg) -> VirtualJoint:
+    """Return the virtual joint.
+
+    Raises:
+        ExtensionError: unknown type, or values that do not fit it.
+        TransformError: the origin is no pose.
+    """
+    if msg.type not in _TYPES:
+        raise ExtensionError(f"{msg.name}: type {msg.type}, expected one of {sorted(_TYPES)}")
+    T = matrix(msg.origin)
+    joint_type = _TYPES[msg.type]
+    return VirtualJoint(
+        name=msg.name,
+        parent_link=msg.parent_link,
+        child_link=msg.child_link,
+        type=joint_type,
+        xyz=T[:3, 3],
+        rpy=Rotation.from_matrix(T[:3, :3]).as_euler("xyz"),
+        covariance=np.array(msg.covariance).reshape(6, 6),
+        axis=None if joint_type is JointType.FIXED else np.array([msg.axis.x, msg.axis.y, msg.axis.z]),
+        lower=msg.lower,
+        upper=msg.upper,
+        position=msg.position,
+    )
+
+
+def virtual_joint_msg(joint: VirtualJoint) -> VirtualJointMsg:
+    """Return the message of a virtual joint."""
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = Rotation.from_euler("xyz", joint.rpy).as_matrix(), joint.xyz
+    x, y, z = (0.0, 0.0, 0.0) if joint.axis is None else (float(v) for v in joint.axis)
+    return VirtualJointMsg(
+        name=joint.name,
+        parent_link=joint.parent_link,
+        child_link=joint.child_link,
+        type=_TYPE_CODES[joint.type],
+        origin=pose_msg(T),
+        axis=Vector3(x=x, y=y, z=z),
+        lower=float(joint.lower),
+        upper=float(joint.upper),
+        position=float(joint.position),
+        covariance=joint.covariance.ravel(),
+    )
