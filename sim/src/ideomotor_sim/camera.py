@@ -61,10 +61,11 @@ def camera_pose(x: float, y: float, z: float, roll: float, pitch: float, yaw: fl
 
 
 def look_at(position: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarray:
-    """Return T_base_optical, shape (4, 4), of a camera at ``position`` that looks at ``target``, z up but for ``roll``."""
+    """Return T_base_optical, shape (4, 4), of a camera at ``position`` that looks at ``target``."""
     forward = target - position
     yaw, pitch = np.arctan2(forward[1], forward[0]), -np.arctan2(forward[2], np.hypot(forward[0], forward[1]))
-    return camera_pose(*position, roll, pitch, yaw)
+    x, y, z = position
+    return camera_pose(x, y, z, roll, float(pitch), float(yaw))
 
 
 def add_camera(spec: mujoco.MjSpec, config: CameraConfig) -> None:

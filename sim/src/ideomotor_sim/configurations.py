@@ -46,9 +46,7 @@ def sample_camera(target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw T_base_camera, shape (4, 4): 0.65 m to 1.4 m from the target, all around, -10 to 60 deg above it."""
     distance, bearing = rng.uniform(0.65, 1.4), rng.uniform(-np.pi, np.pi)
     elevation = np.deg2rad(rng.uniform(-10.0, 60.0))
-    direction = np.array(
-        [np.cos(bearing) * np.cos(elevation), np.sin(bearing) * np.cos(elevation), np.sin(elevation)]
-    )
+    direction = np.array([np.cos(bearing) * np.cos(elevation), np.sin(bearing) * np.cos(elevation), np.sin(elevation)])
     aim = target + rng.normal(0.0, 0.09 * distance, 3)
     return look_at(target + distance * direction, aim, rng.normal(0.0, 0.12))
 

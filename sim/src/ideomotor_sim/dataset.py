@@ -9,8 +9,9 @@ import argparse
 import json
 import logging
 import multiprocessing
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,7 +100,7 @@ def sample_episode(sources: Sequence[Source], camera: CameraConfig, seed: int, e
         world.set_configuration(dict(zip(world.joint_names, q, strict=True)), travel)
         samples.append(_sample(world))
     world.close()
-    columns = max(source.spec.joints.__len__() for source in sources)
+    columns = max(len(source.spec.joints) for source in sources)
     arrays = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
     padding = np.full((EPISODE, columns - arrays["joint_position"].shape[1]), np.nan, np.float32)
     arrays["joint_position"] = np.concatenate([arrays["joint_position"], padding], axis=1)
@@ -146,7 +147,7 @@ def _dress(scene: Scene, robot: Robot, rng: np.random.Generator) -> Scene:
         shape = mujoco.mjtGeom.mjGEOM_BOX if rng.random() < 0.5 else mujoco.mjtGeom.mjGEOM_CYLINDER
         prop = Prop(shape, tuple(rng.uniform(0.02, 0.07, 3)), rng.normal(0.0, 0.03, 3), _UPRIGHT, random_surface(rng))
         attachments.append((links[int(rng.integers(len(links) - 3))], prop))
-    return Scene(**{**scene.__dict__, "attachments": tuple(attachments)})
+    return replace(scene, attachments=tuple(attachments))
 
 
 _UPRIGHT = np.array([1.0, 0.0, 0.0, 0.0])
@@ -154,8 +155,6 @@ _UPRIGHT = np.array([1.0, 0.0, 0.0, 0.0])
 
 @cache
 def _link_names(urdf: str) -> tuple[str, ...]:
-    import xml.etree.ElementTree as ET
-
     return tuple(link.get("name", "") for link in ET.fromstring(urdf).iter("link"))
 
 
@@ -223,7 +222,7 @@ def write_dataset(
         tally.add(episode)
         if len(pending) * EPISODE == SHARD or number == total:
             shard = {key: np.concatenate([e[key] for e in pending]) for key in pending[0]}
-            np.savez(out / f"shard_{shards:05d}.npz", **shard)
+            np.savez(out / f"shard_{shards:05d}.npz", **shard)  # type: ignore[arg-type]
             shards, pending = shards + 1, []
             _write_meta(out, robots, seed, number * EPISODE, number == total, tally.statistics())
     return tally.statistics()

@@ -1,7 +1,7 @@
 """A robot's URDF as a MuJoCo specification: any mesh format, nothing but shapes, joints and inertias.
 
 The simulator has no contacts between robot and scene, so one shape per link is enough: the visual one, or the
-collision one where the visual mesh cannot be read, or a box of the link's inertia where neither can.
+collision one where the visual mesh cannot be read. A link whose shapes are all unreadable is invisible.
 """
 
 import io
@@ -68,17 +68,14 @@ def robot_spec(robot: Robot) -> mujoco.MjSpec:
 
 
 def _keep_one_shape(link: ET.Element, folder: Path | None, assets: dict[str, bytes]) -> None:
-    """Leave only the visual shapes, or the collision ones where a visual mesh is unreadable."""
-    for kind, other in (("visual", "collision"), ("collision", "visual")):
-        shapes = link.findall(kind)
-        if shapes and all(_load_shape(shape, folder, assets) for shape in shapes):
-            break
-    else:
-        kind, other = "none", "visual"
-        for shape in link.findall("collision"):
-            link.remove(shape)
-    for shape in link.findall(other):
-        link.remove(shape)
+    """Leave only the visual shapes, or the collision ones where a visual mesh is unreadable, or none."""
+    shapes = {kind: link.findall(kind) for kind in ("visual", "collision")}
+    readable = (k for k, s in shapes.items() if s and all([_load_shape(shape, folder, assets) for shape in s]))
+    kept = next(readable, None)
+    for kind, elements in shapes.items():
+        for element in elements:
+            if kind != kept:
+                link.remove(element)
 
 
 def _load_shape(shape: ET.Element, folder: Path | None, assets: dict[str, bytes]) -> bool:

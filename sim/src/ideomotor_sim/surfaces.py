@@ -71,9 +71,9 @@ def add_material(spec: mujoco.MjSpec, name: str, surface: Surface) -> str:
 def random_image(rng: np.random.Generator, size: int = 64) -> np.ndarray:
     """Draw an image, shape (size, size, 3) uint8: a blurred random field between a few colours."""
     cells = int(rng.integers(2, 24))
-    field = rng.random((cells, cells)).astype(np.float32)
+    coarse = rng.random((cells, cells)).astype(np.float32)
     method = cv2.INTER_NEAREST if rng.random() < 0.3 else cv2.INTER_CUBIC
-    field = np.clip(cv2.resize(field, (size, size), interpolation=method), 0.0, 1.0)[..., None]  # (S, S, 1)
+    field = np.clip(cv2.resize(coarse, (size, size), interpolation=method), 0.0, 1.0)[..., None]  # (S, S, 1)
     first, second = np.array(random_colour(rng)), np.array(random_colour(rng))
     image = field * first + (1.0 - field) * second + rng.normal(0.0, 0.04, (size, size, 1))
     return (np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)

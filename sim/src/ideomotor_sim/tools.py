@@ -4,7 +4,9 @@ Tool frame: the origin lies where the tool leaves the gripper, +z points along t
 (z < 0 is the grip, hidden between the fingers). The *centre line* is a polyline from the back of the grip to the
 working point. A tool may have one internal joint, which carries a part of its shapes and of its centre line:
 
-.. math:: p_{tool}(q) = o + R(a, q)\,(p - o) \quad\text{(revolute)}, \qquad p_{tool}(q) = p + q\,a \quad\text{(prismatic)}
+.. math::
+    p_{tool}(q) = o + R(a, q)\,(p - o) \quad\text{(revolute)}, \qquad
+    p_{tool}(q) = p + q\,a \quad\text{(prismatic)}
 
 Keypoints lie at the fractions 1/4 .. 4/4 of the centre line's arc length from where it crosses the plane z = 0 of
 the end-effector frame to the working point. They are found on the tool at rest (q = 0) and then carried by the part

@@ -6,12 +6,12 @@ dropped tool falls on the floor. What the world does follows from its arguments 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from xml.etree import ElementTree as ET
 
 import mujoco
 import numpy as np
 
 from ideomotor.config import Config, value
+from ideomotor_sim.actuation import add_actuators, robot_joints, tune_actuators
 from ideomotor_sim.camera import HIDDEN_GROUP, CameraConfig, Renderer, RgbdSensor, add_camera, set_camera_pose
 from ideomotor_sim.errors import SimulationError
 from ideomotor_sim.robots import Robot, robot_spec
@@ -66,18 +66,6 @@ class KeypointTruth:
     visible: np.ndarray  # (K,) bool: in the image and hidden by nothing but the object itself
 
 
-@dataclass(frozen=True)
-class _Joint:
-    """Addresses of one robot joint in the compiled model."""
-
-    qpos: int
-    dof: int
-    actuator: int
-    lower: float
-    upper: float
-    mimic: tuple[str, float, float] | None  # source joint, multiplier, offset
-
-
 class World:
     """One robot, one held tool (or none), one camera.
 
@@ -116,13 +104,13 @@ class World:
         self.data = mujoco.MjData(self.model)
         self._renderer: Renderer | None = None
         self._ee = _body_id(self.model, robot.ee_link)
-        self._joints = _robot_joints(self.model, robot.urdf)
+        self._joints = robot_joints(self.model, robot.urdf)
         self.joint_names = tuple(self._joints)
         self.command_names = tuple(name for name, joint in self._joints.items() if joint.mimic is None)
         self._home = {name: float(np.clip(0.0, j.lower, j.upper)) for name, j in self._joints.items()}
         self._home |= self._checked(home or {})
         set_camera_pose(self.model, self.T_base_camera)
-        _tune_actuators(self.model, self._joints, self.config)
+        tune_actuators(self.model, self._joints, self.config.actuation, self.config.bandwidth)
         self.reset(seed)
 
     # --- state ------------------------------------------------------------------------------------------------
@@ -151,8 +139,8 @@ class World:
         Raises:
             SimulationError: for an unknown joint or a value that is not finite.
         """
-        for name, value_ in self._checked(position).items():
-            self.data.qpos[self._joints[name].qpos] = value_
+        for name, target in self._checked(position).items():
+            self.data.qpos[self._joints[name].qpos] = target
         for joint in self._joints.values():
             if joint.mimic is not None:
                 source, multiplier, offset = joint.mimic
@@ -174,8 +162,8 @@ class World:
         for name in checked:
             if self._joints[name].mimic is not None:
                 raise SimulationError(f"joint {name!r} mimics another one and takes no command")
-        for name, value_ in checked.items():
-            self.data.ctrl[self._joints[name].actuator] = value_
+        for name, target in checked.items():
+            self.data.ctrl[self._joints[name].actuator] = target
         for joint in self._joints.values():
             if joint.mimic is not None:
                 source, multiplier, offset = joint.mimic
@@ -185,6 +173,7 @@ class World:
     def step(self, steps: int = 1) -> None:
         """Advance the physics."""
         mujoco.mj_step(self.model, self.data, steps)
+        mujoco.mj_kinematics(self.model, self.data)  # mj_step leaves the bodies where they were before its last step
 
     @property
     def time(self) -> float:
@@ -337,12 +326,12 @@ class World:
     # --- internals --------------------------------------------------------------------------------------------
 
     def _checked(self, values: Mapping[str, float]) -> dict[str, float]:
-        for name, value_ in values.items():
+        for name, number in values.items():
             if name not in self._joints:
                 raise SimulationError(f"unknown joint {name!r}; the robot has {list(self._joints)}")
-            if not np.isfinite(value_):
-                raise SimulationError(f"joint {name!r}: {value_}, expected a finite number")
-        return {name: float(value_) for name, value_ in values.items()}
+            if not np.isfinite(number):
+                raise SimulationError(f"joint {name!r}: {number}, expected a finite number")
+        return {name: float(number) for name, number in values.items()}
 
     def _place_tool(self, T_ee_tool: np.ndarray) -> None:
         body = self.model.body("tool")
@@ -375,7 +364,7 @@ def _compile(
     compensated = config.actuation != "effort"
     for body in spec.bodies[1:]:
         body.gravcomp = float(compensated)
-    _add_actuators(spec, robot.urdf, compensated)
+    add_actuators(spec, robot.urdf, compensated=compensated)
     add_scene(spec, scene)
     add_camera(spec, camera)
     if tool is not None:
@@ -388,84 +377,6 @@ def _compile(
         raise SimulationError(f"robot {robot.name!r}: MuJoCo cannot compile the world: {error}") from error
 
 
-def _add_actuators(spec: mujoco.MjSpec, urdf: str, compensated: bool) -> None:
-    """One actuator per joint; the torque limit holds for the sum of control and gravity compensation."""
-    efforts = {
-        joint.get("name"): float(limit.get("effort", "0"))
-        for joint in ET.fromstring(urdf).iter("joint")
-        if (limit := joint.find("limit")) is not None
-    }
-    for joint in spec.joints:
-        effort = efforts.get(joint.name, 0.0)
-        if effort > 0.0:
-            joint.actfrcrange, joint.actfrclimited = [-effort, effort], 1
-        joint.actgravcomp = compensated
-        joint.armature = max(joint.armature, 1e-3)
-        spec.add_actuator(
-            name=joint.name,
-            target=joint.name,
-            trntype=mujoco.mjtTrn.mjTRN_JOINT,
-            gaintype=mujoco.mjtGain.mjGAIN_FIXED,
-            biastype=mujoco.mjtBias.mjBIAS_AFFINE,
-        )
-
-
 def _body_id(model: mujoco.MjModel, link: str) -> int:
     """Return the body of a link; the root link is MuJoCo's world."""
     return max(mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, link), 0)
-
-
-def _robot_joints(model: mujoco.MjModel, urdf: str) -> dict[str, _Joint]:
-    mimics = {
-        joint.get("name"): (
-            mimic.get("joint", ""),
-            float(mimic.get("multiplier", "1")),
-            float(mimic.get("offset", "0")),
-        )
-        for joint in ET.fromstring(urdf).iter("joint")
-        if (mimic := joint.find("mimic")) is not None
-    }
-    joints = {}
-    for i in range(model.nu):
-        joint = model.jnt(model.actuator(i).name)
-        lower, upper = joint.range if model.jnt_limited[joint.id] else (-np.pi, np.pi)
-        joints[joint.name] = _Joint(
-            int(joint.qposadr[0]), int(joint.dofadr[0]), i, float(lower), float(upper), mimics.get(joint.name)
-        )
-    return joints
-
-
-def _tune_actuators(model: mujoco.MjModel, joints: Mapping[str, _Joint], config: WorldConfig) -> None:
-    r"""Set the gains from the joint-space inertia.
-
-    .. math:: k_p = \bar M_{ii} \omega^2, \quad k_v = 2 \bar M_{ii} \omega
-
-    with :math:`\bar M_{ii}` the largest of the inertia matrix's diagonal over random configurations.
-    """
-    data = mujoco.MjData(model)
-    rng = np.random.default_rng(0)
-    dofs = [j.dof for j in joints.values()]
-    inertia = np.zeros(len(dofs))
-    for _ in range(16):
-        for joint in joints.values():
-            data.qpos[joint.qpos] = rng.uniform(joint.lower, joint.upper)
-        mujoco.mj_forward(model, data)
-        inertia = np.maximum(inertia, [_inertia(model, data, dof) for dof in dofs])
-    for joint, m in zip(joints.values(), inertia, strict=True):
-        a, w = joint.actuator, config.bandwidth
-        if config.actuation == "position":
-            gain, bias = m * w * w, (0.0, -m * w * w, -2.0 * m * w)
-            model.actuator_ctrllimited[a], model.actuator_ctrlrange[a] = 1, (joint.lower, joint.upper)
-        elif config.actuation == "velocity":
-            gain, bias = 2.0 * m * w, (0.0, 0.0, -2.0 * m * w)
-        else:
-            gain, bias = 1.0, (0.0, 0.0, 0.0)
-        model.actuator_gainprm[a, 0], model.actuator_biasprm[a, :3] = gain, bias
-
-
-def _inertia(model: mujoco.MjModel, data: mujoco.MjData, dof: int) -> float:
-    """Return the inertia matrix's diagonal element of a degree of freedom."""
-    unit, column = np.zeros(model.nv), np.zeros(model.nv)
-    unit[dof] = 1.0
-    mujoco.mj_mulM(model, data, column, unit)
-    return float(column[dof])
