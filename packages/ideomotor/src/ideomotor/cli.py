@@ -155,7 +155,7 @@ def _train(arguments: list[str]) -> int:
         if arguments[:1] in (["-h"], ["--help"]):
             print(f"usage: ideomotor train {{{','.join(sorted(trainers))}}} ...")
             return 0
-        raise UsageError(f"train {' '.join(arguments[:1])}: expected one of {', '.join(sorted(trainers))}")
+        raise UsageError(f"{' '.join(('train', *arguments[:1]))}: expected one of {', '.join(sorted(trainers))}")
     module: ModuleType = trainers[arguments[0]].load()
     config_type = module.TrainConfig
     prog = f"ideomotor train {arguments[0]}"

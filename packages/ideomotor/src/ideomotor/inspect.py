@@ -108,7 +108,7 @@ def _rate_and_gap(times: Sequence[int]) -> tuple[str, str]:
 
 
 def describe_urdf(urdf: str) -> str:
-    """Describe a robot: its joints with their limits, as a tree of links.
+    """Describe a robot: its joints with their limits (SI units, radians), as a tree of links.
 
     Raises:
         UrdfError: if the description is not valid.
@@ -116,14 +116,15 @@ def describe_urdf(urdf: str) -> str:
     robot = parse_urdf(urdf)
     joints = robot.findall("joint")
     moving = sum(joint.get("type") != "fixed" for joint in joints)
-    head = f"robot {robot.get('name')}: {len(robot.findall('link'))} links, {moving} moving joints"
+    links = len(robot.findall("link"))
+    head = f"robot {robot.get('name')}: {links} links, {moving} moving joints; limits in SI units"
     rows: list[Sequence[str]] = [("link", "joint", "type", *_LIMITS)]
 
     def add(link: str, depth: int, columns: Sequence[str]) -> None:
         rows.append((f"{'  ' * depth}{link}", *columns))
         for joint in joints:
             if _get(joint.find("parent"), "link") == link:
-                limits = (_get(joint.find("limit"), name) for name in _LIMITS)
+                limits = (_number(_get(joint.find("limit"), name)) for name in _LIMITS)
                 add(_get(joint.find("child"), "link"), depth + 1, (_get(joint, "name"), _get(joint, "type"), *limits))
 
     add(root_link(robot), 0, ("",) * 6)
@@ -135,6 +136,10 @@ _LIMITS = ("lower", "upper", "velocity", "effort")
 
 def _get(element: ET.Element | None, attribute: str) -> str:
     return "-" if element is None else element.get(attribute, "-")
+
+
+def _number(text: str) -> str:
+    return text if text == "-" else f"{float(text):.4g}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
