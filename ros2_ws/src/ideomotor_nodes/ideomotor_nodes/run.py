@@ -22,12 +22,13 @@ class _ToRos(logging.Handler):
 
     def __init__(self, logger: Any) -> None:  # noqa: ANN401 - rclpy is untyped
         super().__init__()
+        # one call site for each severity: rclpy refuses another severity at the same place
         self._log = {
-            logging.DEBUG: logger.debug,
-            logging.INFO: logger.info,
-            logging.WARNING: logger.warning,
-            logging.ERROR: logger.error,
-            logging.CRITICAL: logger.fatal,
+            logging.DEBUG: lambda text: logger.debug(text),
+            logging.INFO: lambda text: logger.info(text),
+            logging.WARNING: lambda text: logger.warning(text),
+            logging.ERROR: lambda text: logger.error(text),
+            logging.CRITICAL: lambda text: logger.fatal(text),
         }
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 
 from ideomotor.errors import IdeomotorError
 
+_RESTART = 0.1  # [s] a stamp that goes back by more is not a late message: time started anew
+
 
 class JointStateError(IdeomotorError):
     """A joint state that cannot be used, or a joint nothing is known of at the time asked for."""
@@ -63,14 +65,14 @@ class JointStateBuffer:
         self._history.clear()
 
     def update(self, state: JointState) -> None:
-        """Take in a state. One older than what is known of a joint is ignored for that joint.
+        """Take in a state. One slightly older than what is known of a joint is ignored for that joint.
 
-        A stamp further back than ``duration`` means that time started anew (simulation reset, replay): the
-        past of that joint is forgotten.
+        A stamp that goes further back means that time started anew (simulation reset, replay): the past of that
+        joint is forgotten.
         """
         for name, position in zip(state.names, state.position.tolist(), strict=True):
             history = self._history.setdefault(name, deque())
-            if history and state.stamp < history[-1][0] - self.duration:
+            if history and state.stamp < history[-1][0] - _RESTART:
                 history.clear()
             if history and state.stamp <= history[-1][0]:
                 continue

@@ -159,10 +159,18 @@ class GateOutput:
 
 
 class CommandGate:
-    """Follows valid commands within the limits; any fault makes it stop and hold until `release`."""
+    """Follows valid commands within the limits; any fault makes it stop and hold until `release`.
 
-    def __init__(self, limits: JointLimits, config: GateConfig) -> None:
+    Args:
+        limits: of the joints, in the order of the output.
+        config: what is let through.
+        from_measured: start every step at the measured positions instead of the commanded ones, for a
+            controller that takes velocities.
+    """
+
+    def __init__(self, limits: JointLimits, config: GateConfig, *, from_measured: bool = False) -> None:
         self.config = config
+        self._from_measured = from_measured
         self.state = GateState.WAITING
         self.reason = ""  # of the last fault
         self.set_limits(limits)
@@ -255,6 +263,8 @@ class CommandGate:
                 self._hold = self._measured  # do not go on pushing against what is in the way
         if self.state is GateState.FOLLOWING:
             self._check_command_age(now)
+        if self._from_measured and self._measured is not None:
+            self._position = self._measured.copy()
         self._advance()
         return GateOutput(self._position.copy(), self._velocity.copy())
 
