@@ -142,6 +142,7 @@ _SUBSTITUTIONS = {
 
 
 # Reading a template. A quoted argument is a template of its own; inside it the other quote is a character.
+# As in the grammar of ROS 2's launch, $( and ( after a backslash are text, even if that backslash is escaped itself.
 
 
 def parse(text: str) -> Template:
@@ -159,7 +160,7 @@ def _template(text: str, i: int, quote: str | None) -> tuple[Template, int]:
     parts: list[str | Call] = []
     start = i
     while i < len(text) and text[i] != quote:
-        if text.startswith("$(", i):
+        if text.startswith("$(", i) and text[i - 1 : i] != "\\":
             _add(parts, text[start:i])
             call, i = _call(text, i, quote)
             parts.append(call)
@@ -201,12 +202,12 @@ def _argument(text: str, i: int, quote: str | None) -> tuple[Template, int]:
     parts: list[str | Call] = []
     first = start = i
     while i < len(text) and text[i] not in " )":
-        if text.startswith("$(", i):
+        if text.startswith("$(", i) and text[i - 1 : i] != "\\":
             _add(parts, text[start:i])
             call, i = _call(text, i, quote)
             parts.append(call)
             start = i
-        elif text[i] in forbidden:
+        elif text[i] in forbidden and not (text[i] == "(" and text[i - 1] == "\\"):
             raise SubstitutionError(f"{text[i]!r} in an argument needs quotes around the argument, in {text!r}")
         else:
             i += 2 if text[i] == "\\" and text[i + 1 : i + 2] != " " else 1
