@@ -84,7 +84,7 @@ def missing_from_machine() -> list[Missing]:
         missing.append(Missing("make", "make"))
     if not can_load("libEGL.so.1"):
         missing.append(Missing("EGL for off-screen rendering (libEGL.so.1)", "libegl1"))
-    elif not egl_device_works():
+    if not (can_load("libEGL.so.1") and egl_device_works()):
         missing.append(Missing("an EGL driver for off-screen rendering", "libgl1-mesa-dri"))
     if not can_load("libOpenGL.so.0"):
         missing.append(Missing("OpenGL for off-screen rendering (libOpenGL.so.0)", "libopengl0"))

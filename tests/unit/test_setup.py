@@ -49,10 +49,10 @@ def test_bare_machine_is_told_what_to_install(tmp_path: Path) -> None:
 
 
 def test_machine_without_egl(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing EGL library is named, without asking it for devices."""
+    """A missing EGL library is named with the driver it will need, without asking it for devices."""
     monkeypatch.setattr(setup, "can_load", lambda library: library != "libEGL.so.1")
     monkeypatch.setattr(setup, "egl_device_works", lambda: pytest.fail("asked a library that is not there"))
-    assert [m.package for m in setup.missing_from_machine()] == ["libegl1"]
+    assert [m.package for m in setup.missing_from_machine()] == ["libegl1", "libgl1-mesa-dri"]
 
 
 def test_machine_without_egl_driver(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
