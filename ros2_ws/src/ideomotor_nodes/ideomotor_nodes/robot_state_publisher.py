@@ -1,0 +1,104 @@
+"""Robot state publisher: the description, and the frames of its links; for machines without ROS's own."""
+
+from typing import Any
+
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from tf2_msgs.msg import TFMessage
+
+from ideomotor.body.joint_state import JointStateError
+from ideomotor.body.link_transforms import LinkTransforms
+from ideomotor.body.urdf import UrdfError
+from ideomotor_nodes import convert
+from ideomotor_nodes.diagnostics import StreamMonitor
+from ideomotor_nodes.lifecycle import LifecycleNode
+from ideomotor_nodes.params import NodeConfig
+from ideomotor_nodes.qos import LATCHED, TF, TF_STATIC
+from ideomotor_nodes.run import run_node
+
+_DESCRIPTION = "robot_description"
+
+
+class RobotStatePublisherNode(LifecycleNode[NodeConfig]):
+    """Lifecycle shell around `LinkTransforms`; its parameter robot_description may change at any time."""
+
+    def __init__(self, **node_options: Any) -> None:  # noqa: ANN401
+        super().__init__("robot_state_publisher", NodeConfig, live_parameters=(_DESCRIPTION,), **node_options)
+        self._states = StreamMonitor()
+        self.add_report("joint_states", lambda: self._states.report(self.now()))
+        self.add_on_set_parameters_callback(self._check)
+        self.declare_parameter(
+            _DESCRIPTION, "", ParameterDescriptor(description="URDF text; published when it is set.")
+        )
+        self.add_post_set_parameters_callback(self._apply)
+
+    def configure(self) -> None:
+        """Create the topics."""
+        self._robot: LinkTransforms | None = None
+        self._description = self.create_publisher(String, _DESCRIPTION, LATCHED)
+        self._tf = self.create_lifecycle_publisher(TFMessage, "/tf", TF)
+        self._tf_static = self.create_publisher(TFMessage, "/tf_static", TF_STATIC)
+        self.create_sensor_subscription(JointState, "joint_states", self._on_joint_state)
+        self._configured = True
+        self._publish(self.get_parameter(_DESCRIPTION).value)
+
+    def cleanup(self) -> None:
+        """Publish nothing any more."""
+        self._configured = False
+
+    _configured = False
+
+    def _check(self, parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name == _DESCRIPTION and parameter.value:
+                try:
+                    LinkTransforms(parameter.value)
+                except UrdfError as error:
+                    return SetParametersResult(successful=False, reason=f"{_DESCRIPTION}: {error}")
+        return SetParametersResult(successful=True)
+
+    def _apply(self, parameters: list[Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.name == _DESCRIPTION and self._configured:
+                self._publish(parameter.value)
+
+    def _publish(self, urdf: str) -> None:
+        if not urdf:
+            self.get_logger().info(f"{_DESCRIPTION} is empty: nothing is published until it is set")
+            return
+        self._robot = LinkTransforms(urdf)
+        self._description.publish(String(data=urdf))
+        stamp = self.get_clock().now().to_msg()
+        self._tf_static.publish(
+            TFMessage(
+                transforms=[
+                    convert.transform_stamped_msg(t.T_parent_child, stamp, t.parent, t.child)
+                    for t in self._robot.static
+                ]
+            )
+        )
+
+    def _on_joint_state(self, msg: JointState) -> None:
+        try:
+            state = convert.joint_state(msg)
+        except JointStateError as error:
+            self._states.rejected()
+            self.get_logger().warning(f"joint state ignored: {error}", throttle_duration_sec=1.0)
+            return
+        self._states.received(state.stamp, self.now())
+        if self._robot is None:
+            return
+        positions = dict(zip(state.names, state.position.tolist(), strict=True))
+        transforms = [
+            convert.transform_stamped_msg(t.T_parent_child, msg.header.stamp, t.parent, t.child)
+            for t in self._robot.moving(positions)
+        ]
+        if transforms:
+            self._tf.publish(TFMessage(transforms=transforms))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node."""
+    return run_node(RobotStatePublisherNode, args)
