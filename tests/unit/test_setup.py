@@ -4,12 +4,17 @@ import importlib.util
 import os
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
-SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "setup.py"
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPT = REPOSITORY / "tools" / "setup.py"
 WHEEL_CMAKE = (
     "set_target_properties(std_msgs PROPERTIES\n"
     '  INTERFACE_INCLUDE_DIRECTORIES "/opt/python/cp311-cp311/include/python3.11;'
@@ -119,3 +124,33 @@ def test_sourcing_makes_the_environment_a_ros_prefix(setup: ModuleType, tmp_path
     assert ament == f"{tmp_path}:/other"
     assert libraries == f"{tmp_path}/lib:{site_packages}/ros_rcl.libs:/lib/other"
     assert path.startswith(f"{tmp_path}/bin:")
+
+
+def _direct_requirements() -> list[Requirement]:
+    """Return what our packages and the requirements files ask for by name."""
+    lines = [r for package in ("ideomotor", "ideomotor-learn", "ideomotor-sim") for r in requires(package) or []]
+    for file in REPOSITORY.glob("requirements*.txt"):
+        lines += [line.partition("#")[0] for line in file.read_text().splitlines() if not line.startswith(("#", "-"))]
+    found = [Requirement(line) for line in lines if line.strip()]
+    return [r for r in found if not r.name.startswith("ideomotor")]
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+def test_constraints_pin_what_is_asked_for(python: str) -> None:
+    """On every supported Python each direct requirement has exactly one pin, and the pin satisfies it (`make lock`)."""
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
+    pins: dict[str, Version] = {}
+    for line in (REPOSITORY / "constraints.txt").read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        pin = Requirement(line)
+        (specifier,) = pin.specifier
+        assert specifier.operator == "==", line
+        if pin.marker is None or pin.marker.evaluate(environment):
+            assert canonicalize_name(pin.name) not in pins, line
+            pins[canonicalize_name(pin.name)] = Version(specifier.version)
+    direct = _direct_requirements()
+    assert len(direct) > 50
+    wrong = [str(r) for r in direct if not r.specifier.contains(pins.get(canonicalize_name(r.name), Version("0")))]
+    assert wrong == []
+    assert [r.name for r in direct if canonicalize_name(r.name) not in pins] == []
