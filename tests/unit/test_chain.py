@@ -196,6 +196,16 @@ def test_locked_joints_move_the_chain() -> None:
     )
 
 
+def test_continuous_joint_is_locked_at_an_angle() -> None:
+    kinova = urdf_text("kinova_description/robots/kinova.urdf")
+    whole = KinematicChain.from_urdf(kinova, ee_link="j2s6s200_link_2")
+    locked = KinematicChain.from_urdf(
+        kinova, ee_link="j2s6s200_link_2", base_link="j2s6s200_link_1", locked={"j2s6s200_joint_1": 0.7}
+    )
+    expected = np.linalg.inv(whole.forward(np.array([0.7, 1.0]), "j2s6s200_link_1"))
+    np.testing.assert_allclose(locked.forward(np.array([1.0]), "base"), expected, atol=1e-12)
+
+
 def test_limits_are_the_urdfs(robot: tuple[str, KinematicChain]) -> None:
     urdf, chain = robot
     joints = {j.get("name"): j for j in ET.fromstring(urdf).findall("joint")}

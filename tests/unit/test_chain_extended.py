@@ -81,6 +81,8 @@ def test_extension_in_two_steps_is_extension_in_one() -> None:
     q = CHAIN.extended(both).random(np.random.default_rng(0))
     twice = CHAIN.extended(first).extended(second)
     np.testing.assert_allclose(twice.forward(q), CHAIN.extended(both).forward(q), atol=1e-12)
+    assert twice.joint_names == (*CHAIN.joint_names, "h")
+    assert twice.actuated_names == CHAIN.joint_names
 
 
 def test_passive_joints_are_not_actuated() -> None:

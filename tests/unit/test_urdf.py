@@ -284,9 +284,12 @@ def test_retract_of_one_extension_keeps_the_other() -> None:
 
 def test_ros2_control_joints_of_the_same_name_stay() -> None:
     """Only children of <robot> are the extension's; ros2_control may name a joint too."""
-    urdf = TWO_LINKS.replace("</robot>", '<ros2_control name="c"><joint name="v"/></ros2_control></robot>')
     extension = BodyExtension("b", (joint("v", "b", "v_link"),), "v_link", ())
-    assert retract_urdf(extend_urdf(urdf, extension), extension) == urdf
+    control = '<ros2_control name="c"><joint name="v"/></ros2_control>'
+    before = TWO_LINKS.replace('<robot name="two">', f'<robot name="two">{control}')
+    assert retract_urdf(extend_urdf(before, extension), extension) == before
+    after = extend_urdf(TWO_LINKS, extension).replace("</robot>", f"{control}</robot>")
+    assert retract_urdf(after, extension) == TWO_LINKS.replace("</robot>", f"{control}</robot>")
 
 
 @pytest.mark.parametrize(
