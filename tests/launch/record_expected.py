@@ -1,6 +1,8 @@
 """Record what ROS 2's own launch makes of the launch files of cases.yaml, into expected/*.json.
 
-Needs `launch`, `launch_xml` and `launch_ros` importable (a sourced ROS 2 Jazzy); starts no process:
+The launch files of the repository itself are recorded too, with their default arguments, as repository_NAME.json.
+Needs `launch`, `launch_xml` and `launch_ros` importable (a sourced ROS 2 Jazzy), and for the repository's own
+files a built and sourced ros2_ws; starts no process:
 
     python3 tests/launch/record_expected.py [CASE ...]
 
@@ -22,6 +24,7 @@ from launch.utilities import perform_substitutions
 from launch import LaunchDescription, LaunchService
 
 HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
 
 recorded: list[dict[str, Any]] = []
 inherited: dict[str, str] = {}  # the environment before the launch, which changes os.environ itself
@@ -53,7 +56,7 @@ def _parameter_file_or_text(word: str) -> Any:
     """Replace the path of a temporary parameter file by what is in it."""
     if Path(word).name.startswith("launch_params_"):
         return {"parameters": yaml.safe_load(Path(word).read_text())}
-    return word.replace(str(HERE), "<tests>")
+    return word.replace(str(REPOSITORY), "<repository>")
 
 
 def _difference(environment: dict[str, str]) -> dict[str, str | None]:
@@ -74,9 +77,8 @@ def record_case(case: dict[str, Any]) -> dict[str, Any]:
     inherited.update(os.environ)
     try:
         service = LaunchService(noninteractive=True)
-        path = HERE / "cases" / f"{case['file']}.launch.xml"
         arguments = list(case.get("arguments", {}).items())
-        include = IncludeLaunchDescription(AnyLaunchDescriptionSource(str(path)), launch_arguments=arguments)
+        include = IncludeLaunchDescription(AnyLaunchDescriptionSource(str(case["path"])), launch_arguments=arguments)
         service.include_launch_description(LaunchDescription([include]))
         failed = service.run() != 0
         return {"refused": True} if failed else {"processes": list(recorded)}
@@ -91,6 +93,10 @@ def main() -> None:
     prefix = os.environ["AMENT_PREFIX_PATH"]
     os.environ["AMENT_PREFIX_PATH"] = f"{HERE / 'prefix'}{os.pathsep}{prefix}"
     cases = yaml.safe_load((HERE / "cases.yaml").read_text())
+    for case in cases.values():
+        case["path"] = HERE / "cases" / f"{case['file']}.launch.xml"
+    for path in sorted((REPOSITORY / "launch").glob("*.launch.xml")):
+        cases[f"repository_{path.name.removesuffix('.launch.xml')}"] = {"path": path}
     for name in sys.argv[1:] or cases:
         result = record_case(cases[name])
         (HERE / "expected" / f"{name}.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")

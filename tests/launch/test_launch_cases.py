@@ -9,10 +9,13 @@ import pytest
 import yaml
 
 from ideomotor.launching.elements import LaunchError, read_launch_file
+from ideomotor.launching.index import PackageError, package_prefix
 from ideomotor.launching.parse import load_launch
 from ideomotor.launching.process import ParameterFile, Process
 
 HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+OWN_FILES = sorted((REPOSITORY / "launch").glob("*.launch.xml"))
 CASES: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "cases.yaml").read_text())
 ENVIRONMENT = {"PATH": os.environ["PATH"], "AMENT_PREFIX_PATH": str(HERE / "prefix")}
 
@@ -31,7 +34,11 @@ def as_recorded(process: Process, environment: dict[str, str]) -> dict[str, Any]
 
 
 def word(w: str | ParameterFile) -> Any:
-    return {"parameters": yaml.safe_load(w.text)} if isinstance(w, ParameterFile) else w.replace(str(HERE), "<tests>")
+    return (
+        {"parameters": yaml.safe_load(w.text)}
+        if isinstance(w, ParameterFile)
+        else w.replace(str(REPOSITORY), "<repository>")
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -52,6 +59,24 @@ def test_every_case_file_is_used() -> None:
     assert set((HERE / "cases").glob("*.launch.xml")) == used | included
 
 
-@pytest.mark.parametrize("path", sorted((HERE.parents[1] / "launch").glob("*.launch.xml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", OWN_FILES, ids=lambda p: p.name)
 def test_the_repositorys_launch_files_are_in_the_covered_subset(path: Path) -> None:
     assert read_launch_file(path).tag == "launch"
+
+
+@pytest.mark.parametrize("path", OWN_FILES, ids=lambda p: p.name)
+def test_the_repositorys_launch_files_are_what_ros2_launch_makes_of_them(path: Path) -> None:
+    """With their default arguments. Packages are found in the built and sourced workspace."""
+    recorded = HERE / "expected" / f"repository_{path.name.removesuffix('.launch.xml')}.json"
+    assert recorded.is_file(), "record it: python3 tests/launch/record_expected.py"
+    expected = json.loads(recorded.read_text())
+    environment = dict(os.environ)
+    try:
+        package_prefix("ideomotor_bringup", environment)
+    except PackageError:
+        pytest.skip("ros2_ws is not built, or ros2_ws/install/setup.bash not sourced")
+    if "refused" in expected:  # an argument is required
+        with pytest.raises(LaunchError):
+            load_launch(path, {}, environment)
+    else:
+        assert [as_recorded(p, environment) for p in load_launch(path, {}, environment)] == expected["processes"]
