@@ -55,12 +55,16 @@ def record(action: Any, context: LaunchContext) -> None:
 def _parameter_file_or_text(word: str) -> Any:
     """Replace the path of a temporary parameter file by what is in it."""
     if Path(word).name.startswith("launch_params_"):
-        return {"parameters": yaml.safe_load(Path(word).read_text())}
-    return word.replace(str(REPOSITORY), "<repository>")
+        return {"parameters": yaml.safe_load(_portable(Path(word).read_text()))}
+    return _portable(word)
+
+
+def _portable(text: str) -> str:
+    return text.replace(str(REPOSITORY), "<repository>")
 
 
 def _difference(environment: dict[str, str]) -> dict[str, str | None]:
-    changed: dict[str, str | None] = {k: v for k, v in environment.items() if inherited.get(k) != v}
+    changed: dict[str, str | None] = {k: _portable(v) for k, v in environment.items() if inherited.get(k) != v}
     changed.update({k: None for k in inherited if k not in environment})
     return changed
 

@@ -27,18 +27,18 @@ def load(case: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def as_recorded(process: Process, environment: dict[str, str]) -> dict[str, Any]:
-    changed: dict[str, str | None] = {k: v for k, v in process.environment.items() if environment.get(k) != v}
+    changed: dict[str, str | None] = {k: portable(v) for k, v in process.environment.items() if environment.get(k) != v}
     changed.update({k: None for k in environment if k not in process.environment})
     fields = {k: v for k, v in vars(process).items() if k not in ("command", "environment")}
     return {**fields, "command": [word(w) for w in process.command], "environment": changed}
 
 
 def word(w: str | ParameterFile) -> Any:
-    return (
-        {"parameters": yaml.safe_load(w.text)}
-        if isinstance(w, ParameterFile)
-        else w.replace(str(REPOSITORY), "<repository>")
-    )
+    return {"parameters": yaml.safe_load(portable(w.text))} if isinstance(w, ParameterFile) else portable(w)
+
+
+def portable(text: str) -> str:
+    return text.replace(str(REPOSITORY), "<repository>")
 
 
 @pytest.mark.parametrize("name", CASES)
