@@ -142,6 +142,8 @@ def _view(config: View) -> int:
     print(f"{viewer.url}  (Ctrl-C ends)", flush=True)
     try:
         viewer.server.sleep_forever()
+    except KeyboardInterrupt:
+        pass  # that is how one ends it
     finally:
         viewer.close()
     return 0
