@@ -222,7 +222,7 @@ class World:
         if not self.held:
             raise SimulationError("no object is held: nothing to drop")
         fallen = self.data.joint("dropped_free")
-        T = self.T_base_ee() @ self.T_ee_tool
+        T = self.T_base_tool()
         fallen.qpos[:3], fallen.qpos[3:], fallen.qvel[:] = T[:3, 3], quaternion_from(T[:3, :3]), 0.0
         self.model.body_gravcomp[self.model.body("dropped").id] = 0.0
         self._show_tool("tool", HIDDEN_GROUP)
@@ -251,6 +251,10 @@ class World:
         """Pose of the end-effector link in the base frame, shape (4, 4)."""
         return pose_from(self.data.xpos[self._ee], self.data.xmat[self._ee].reshape(3, 3))
 
+    def T_base_tool(self) -> np.ndarray:
+        """Pose of the held object in the base frame, shape (4, 4)."""
+        return self.T_base_ee() @ self.T_ee_tool
+
     def T_camera_ee(self) -> np.ndarray:
         """Pose of the end-effector link in the optical frame, shape (4, 4)."""
         return inverse(self.T_base_camera) @ self.T_base_ee()
@@ -265,13 +269,17 @@ class World:
             raise SimulationError("no object is held: there are no keypoints")
         return self.tool.keypoints_ee(self.T_ee_tool, self.tool_joint_position)
 
+    def keypoints_base(self) -> np.ndarray:
+        """Keypoints of the held object in the base frame, shape (4, 3) [m]."""
+        return transform(self.T_base_ee(), self.keypoints_ee())
+
     def tip_position_ee(self) -> np.ndarray:
         """Working point in the end-effector frame, shape (3,) [m]."""
         return self.keypoints_ee()[-1]
 
     def tip_position_base(self) -> np.ndarray:
         """Working point in the base frame, shape (3,) [m]."""
-        return transform(self.T_base_ee(), self.tip_position_ee())
+        return self.keypoints_base()[-1]
 
     def keypoint_truth(self) -> KeypointTruth:
         """Project the keypoints and see which ones the camera sees."""

@@ -1,0 +1,224 @@
+"""The simulated robot: the topics of its driver and of its camera, /clock, and ground truth under sim/."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import SetBool
+from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
+
+from ideomotor.body.urdf import load_urdf, parse_urdf, root_link
+from ideomotor.config import value
+from ideomotor.errors import IdeomotorError
+from ideomotor_interfaces.srv import DisplaceObject, ResetSimulation, StepSimulation
+from ideomotor_nodes import convert
+from ideomotor_nodes.diagnostics import OK, Report
+from ideomotor_nodes.lifecycle import LifecycleNode
+from ideomotor_nodes.params import NodeConfig, ParameterError
+from ideomotor_nodes.qos import COMMAND
+from ideomotor_nodes.run import run_node
+from ideomotor_nodes.sim_outputs import SimOutputs
+from ideomotor_sim.camera import CameraConfig, camera_pose
+from ideomotor_sim.controllers import JointTrajectory, Pacer, Rhythm, TrajectoryFollower, forward_command
+from ideomotor_sim.robots import Robot
+from ideomotor_sim.scene import plain_scene, sample_scene
+from ideomotor_sim.tools import sample_tool
+from ideomotor_sim.world import World, WorldConfig
+
+_EPOCH = 1.0  # [s] time on /clock at the start: no stamp is zero, which many nodes read as "no time"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MujocoSimConfig(NodeConfig, WorldConfig, CameraConfig):
+    """Parameters of mujoco_sim."""
+
+    robot_description: str = value("", "URDF text; or give urdf.")
+    urdf: str = value("", "Path of a .urdf or .xacro file, if robot_description is empty.")
+    ee_link: str = value("gripper_tcp", "Link that holds the tool, along its z axis.")
+    joints: tuple[str, ...] = value((), "Order of the numbers of the forward command controllers; empty: the robot's.")
+    initial_positions: tuple[float, ...] = value((), "Positions of `joints` after a reset [rad or m]; empty: zero.")
+    tool: str = value("stick", "What the robot holds: stick, hammer, l, spatula, hinged_stick, sliding_rod or none.")
+    scene: str = value("random", "Surroundings; random ones follow from the seed.", choices=("random", "plain"))
+    seed: int = value(0, "Seed of the tool, its grasp, the scene and the sensor noise.", ge=0, le=2**31)
+    camera_pose: tuple[float, float, float, float, float, float] = value(
+        (1.3, 0.6, 0.8, 0.0, 0.3, -2.5), "Camera body, x y z roll pitch yaw in the base frame [m, rad]."
+    )
+    published_camera_pose: tuple[float, ...] = value((), "What tf_static says instead; empty: the truth [m, rad].")
+    base_frame: str = value("", "Frame of the robot's root link; empty: its name.")
+    camera_frame: str = value("camera_color_optical_frame", "Optical frame of the images.")
+    camera_rate: float = value(30.0, "Images a second of simulated time [Hz].", ge=0.1, le=240.0)
+    joint_state_rate: float = value(100.0, "Joint states a second of simulated time [Hz].", ge=1.0, le=1000.0)
+    real_time_factor: float = value(1.0, "Simulated by real time; 0: as fast as possible.", ge=0.0, le=100.0)
+    paused: bool = value(False, "Start paused.")
+
+
+class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
+    """Shell around `World`: commands in, sensors and truth out, in simulated time."""
+
+    def __init__(self, **node_options: Any) -> None:  # noqa: ANN401
+        super().__init__("mujoco_sim", MujocoSimConfig, **node_options)
+
+    def configure(self) -> None:
+        """Build the world, create the topics and services."""
+        c = self.config
+        urdf = load_urdf(c.robot_description or Path(c.urdf))
+        self._robot = Robot(root_link(parse_urdf(urdf)), urdf, c.ee_link, Path(c.urdf).parent if c.urdf else None)
+        if len(c.published_camera_pose) not in (0, 6):
+            raise ParameterError(f"published_camera_pose={list(c.published_camera_pose)}, expected none or 6 numbers")
+        self._seed, self._tool, self._epoch = c.seed, c.tool, _EPOCH
+        self._start(self._build(c.seed, c.tool))
+        self._pacer, self._paused = Pacer(c.real_time_factor), c.paused
+        self._out = SimOutputs(self, c.base_frame or self._robot.name, c.camera_frame)
+        self._create_inputs()
+        self.add_report("simulation", self._report)
+
+    def activate(self) -> None:
+        """Let time pass."""
+        self._pacer.restart()
+        published = self.config.published_camera_pose or self.config.camera_pose
+        self._out.camera_pose(camera_pose(*published), convert.stamp(self._now()))
+        period = 0.0 if self.config.real_time_factor == 0.0 else 0.5 / self.config.joint_state_rate
+        self.create_steady_timer(period, self._on_timer)
+
+    def cleanup(self) -> None:
+        """Free the renderer."""
+        self._world.close()
+
+    def _build(self, seed: int, tool: str) -> World:
+        c, rng = self.config, np.random.default_rng(seed)
+        held = None if tool == "none" else sample_tool(tool, rng)
+        scene = sample_scene(rng) if c.scene == "random" else plain_scene()
+        home = forward_command(c.joints, c.initial_positions) if c.initial_positions else {}
+        return World(self._robot, held, scene, c, camera_pose(*c.camera_pose), c, seed=seed, home=home)
+
+    def _start(self, world: World) -> None:
+        self._world = world
+        self._joints = self.config.joints or world.command_names
+        world.set_command(dict.fromkeys(self._joints, 0.0) if self.config.actuation != "position" else {})
+        self._follower: TrajectoryFollower | None = None
+        self._states, self._images = Rhythm(self.config.joint_state_rate), Rhythm(self.config.camera_rate)
+
+    def _create_inputs(self) -> None:
+        actuation = self.config.actuation
+        commands = f"forward_{actuation}_controller/commands"
+        self.create_subscription(Float64MultiArray, commands, self._on_command, COMMAND)
+        if actuation == "position":
+            topic = "joint_trajectory_controller/joint_trajectory"
+            self.create_subscription(JointTrajectoryMsg, topic, self._on_trajectory, COMMAND)
+        self.create_service(ResetSimulation, "sim/reset", self._answer(self._on_reset))
+        self.create_service(SetBool, "sim/pause", self._answer(self._on_pause))
+        self.create_service(StepSimulation, "sim/step", self._answer(self._on_step))
+        self.create_service(DisplaceObject, "sim/displace_object", self._answer(self._on_displace))
+
+    # --- time -------------------------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return self._epoch + self._world.time
+
+    def _on_timer(self) -> None:
+        if not self._paused:
+            chunk = 1.0 / self.config.joint_state_rate
+            self._advance(self._pacer.target(self._world.time, time.monotonic(), chunk))
+
+    def _advance(self, until: float) -> None:
+        """Run the physics to ``until`` [s of the world], publishing what is due on the way."""
+        step = self.config.timestep
+        while (now := self._world.time) < until - step / 2.0:
+            due = min(self._states.next, self._images.next, until)
+            if self._follower is not None:
+                self._world.set_command(self._follower.at(now + step))
+                due = min(due, now + 5.0 * step)
+                self._follower = None if self._follower.done(now) else self._follower
+            self._world.step(max(1, round((due - now) / step)))
+            self._publish()
+
+    def _publish(self) -> None:
+        world, stamp = self._world, convert.stamp(self._now())
+        time = world.time + self.config.timestep / 2.0
+        if self._states.is_due(time):
+            s = world.joint_state()
+            self._out.joints(convert.joint_state_msg(s.names, s.position, stamp, s.velocity, s.effort))
+        if self._images.is_due(time):
+            image = world.render()
+            self._out.images(image.rgb, image.depth, self.config.intrinsics, stamp)
+            if world.held:
+                self._out.truth(world.T_base_tool(), world.keypoints_base(), stamp)
+
+    # --- commands ---------------------------------------------------------------------------------------------
+
+    def _on_command(self, msg: Float64MultiArray) -> None:
+        try:
+            self._world.set_command(forward_command(self._joints, msg.data))
+            self._follower = None
+        except IdeomotorError as error:
+            self.get_logger().warning(f"command ignored: {error}", throttle_duration_sec=1.0)
+
+    def _on_trajectory(self, msg: JointTrajectoryMsg) -> None:
+        try:
+            self._follower = self._follow(msg)
+        except (IdeomotorError, ValueError) as error:
+            self.get_logger().warning(f"trajectory ignored: {error}", throttle_duration_sec=1.0)
+
+    def _follow(self, msg: JointTrajectoryMsg) -> TrajectoryFollower:
+        times = [p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in msg.points]
+        positions = np.array([p.positions for p in msg.points], dtype=float)
+        given = bool(msg.points) and all(len(p.velocities) for p in msg.points)
+        velocities = np.array([p.velocities for p in msg.points], dtype=float) if given else None
+        trajectory = JointTrajectory(tuple(msg.joint_names), np.array(times), positions, velocities)
+        state, stamp = self._world.joint_state(), convert.seconds(msg.header.stamp)
+        start = self._world.time if stamp == 0.0 else stamp - self._epoch
+        return TrajectoryFollower(trajectory, start, dict(zip(state.names, state.position.tolist(), strict=True)))
+
+    # --- services ---------------------------------------------------------------------------------------------
+
+    def _answer(self, action: Callable[[Any], str]) -> Callable[[Any, Any], Any]:
+        """Return a service callback that reports what ``action`` says, or the error it raises."""
+
+        def callback(request: Any, response: Any) -> Any:  # noqa: ANN401
+            try:
+                response.success, response.message = True, action(request)
+            except IdeomotorError as error:
+                response.success, response.message = False, str(error)
+            return response
+
+        return callback
+
+    def _on_reset(self, request: ResetSimulation.Request) -> str:
+        seed, tool = self._seed if request.seed < 0 else request.seed, request.tool or self._tool
+        world, now = self._build(seed, tool), self._now()  # raises before anything has changed
+        self._world.close()
+        self._seed, self._tool, self._epoch = seed, tool, now  # time on /clock never jumps back
+        self._start(world)
+        self._pacer.restart()
+        return f"tool {tool}, seed {seed}"
+
+    def _on_pause(self, request: SetBool.Request) -> str:
+        self._paused = request.data
+        self._pacer.restart()
+        return "paused" if self._paused else "running"
+
+    def _on_step(self, request: StepSimulation.Request) -> str:
+        if not (self._paused and self.is_active):
+            raise ParameterError("the simulation is running; pause it with sim/pause before sim/step")
+        self._advance(self._world.time + request.steps * self.config.timestep)
+        return f"time {self._now():.3f} s"
+
+    def _on_displace(self, request: DisplaceObject.Request) -> str:
+        if request.drop:
+            self._world.drop_object()
+            return "dropped"
+        self._world.displace_object(convert.matrix(request.displacement))
+        return "displaced"
+
+    def _report(self) -> Report:
+        values = {"time [s]": self._now(), "tool": self._tool, "held": self._world.held, "seed": self._seed}
+        return Report(OK, "paused" if self._paused else "running", values)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node."""
+    return run_node(MujocoSimNode, args)

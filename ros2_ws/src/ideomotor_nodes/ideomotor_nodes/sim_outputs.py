@@ -1,0 +1,61 @@
+"""What the simulated robot publishes: the topics of a driver and a camera, /clock, and ground truth under sim/."""
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseArray, PoseStamped
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from tf2_msgs.msg import TFMessage
+
+from ideomotor.body.camera import Intrinsics
+from ideomotor_nodes import convert
+from ideomotor_nodes.lifecycle import LifecycleNode
+from ideomotor_nodes.qos import STREAM, TF_STATIC
+
+
+class SimOutputs:
+    """The publishers of mujoco_sim; create it in `configure`."""
+
+    def __init__(self, node: LifecycleNode, base_frame: str, camera_frame: str) -> None:  # type: ignore[type-arg]
+        self._base_frame, self._camera_frame = base_frame, camera_frame
+        publisher = node.create_lifecycle_publisher
+        self._clock = publisher(Clock, "/clock", STREAM)
+        self._joint_states = publisher(JointState, "joint_states", STREAM)
+        self._colour = publisher(Image, "camera/color/image_raw", STREAM)
+        self._depth = publisher(Image, "camera/depth/image_rect_raw", STREAM)
+        self._camera_info = publisher(CameraInfo, "camera/color/camera_info", STREAM)
+        self._tf_static = publisher(TFMessage, "/tf_static", TF_STATIC)
+        self._tip = publisher(PoseStamped, "sim/tip", STREAM)
+        self._object_pose = publisher(PoseStamped, "sim/object_pose", STREAM)
+        self._keypoints = publisher(PoseArray, "sim/object_keypoints", STREAM)
+
+    def camera_pose(self, T_base_camera: np.ndarray, stamp: Time) -> None:
+        """Publish the pose of the optical frame, shape (4, 4)."""
+        camera = convert.transform_stamped_msg(T_base_camera, stamp, self._base_frame, self._camera_frame)
+        self._tf_static.publish(TFMessage(transforms=[camera]))
+
+    def joints(self, message: JointState) -> None:
+        """Publish the time and a joint state of this time."""
+        self._clock.publish(Clock(clock=message.header.stamp))
+        self._joint_states.publish(message)
+
+    def images(self, rgb: np.ndarray, depth: np.ndarray, intrinsics: Intrinsics, stamp: Time) -> None:
+        """Publish colour, shape (H, W, 3) uint8, and depth, shape (H, W) [m]."""
+        self._camera_info.publish(convert.camera_info_msg(intrinsics, stamp, self._camera_frame))
+        self._colour.publish(convert.image_msg(rgb, "rgb8", stamp, self._camera_frame))
+        self._depth.publish(convert.depth_image_msg(depth, stamp, self._camera_frame))
+
+    def truth(self, T_base_tool: np.ndarray, keypoints_base: np.ndarray, stamp: Time) -> None:
+        """Publish the object's pose, shape (4, 4), and its keypoints, shape (K, 3) [m]; the last one is the tip."""
+        poses = [_at(T_base_tool, position) for position in keypoints_base]
+        self._object_pose.publish(convert.pose_stamped_msg(T_base_tool, stamp, self._base_frame))
+        self._tip.publish(convert.pose_stamped_msg(poses[-1], stamp, self._base_frame))
+        header = convert.header(stamp, self._base_frame)
+        self._keypoints.publish(PoseArray(header=header, poses=[convert.pose_msg(pose) for pose in poses]))
+
+
+def _at(T: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Return the pose ``T`` moved to ``position``."""
+    moved = T.copy()
+    moved[:3, 3] = position
+    return moved
