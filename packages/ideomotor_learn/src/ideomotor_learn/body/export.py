@@ -1,0 +1,125 @@
+"""From a trained network to an artefact: ONNX graph, manifest, metrics measured through the graph itself."""
+
+import importlib.metadata
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ideomotor.artefacts import Manifest, Model, save_artefact
+from ideomotor.artefacts import Tensor as TensorSpec
+from ideomotor.body.detector import INPUTS, MODALITY, OUTPUTS, KeypointDetector
+from ideomotor_learn.body.dataset import DataSet
+from ideomotor_learn.body.evaluate import detect_samples, measure, summarise
+from ideomotor_learn.body.network import Inference, KeypointNet, NetworkConfig
+
+OPSET = 18
+UNITS = {"rgb": "1", "depth": "m", "uv": "px", "uv_covariance": "px^2", "depth_variance": "m^2", "confidence": "1"}
+
+
+def to_onnx(net: KeypointNet) -> bytes:
+    """Return the inference graph of a network, for one image of its size, float32."""
+    config = net.config
+    graph = Inference(net.float().eval())
+    images = (
+        torch.zeros(1, config.height, config.width, 3, dtype=torch.uint8),
+        torch.ones(1, config.height, config.width),
+    )
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            graph,
+            images,
+            path,
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        return path.read_bytes()
+
+
+def describe(config: NetworkConfig) -> Model:
+    """Return the manifest's entry of the graph."""
+    k, h, w = config.keypoints, config.height, config.width
+    shapes = {
+        "rgb": (1, h, w, 3),
+        "uv": (1, k, 2),
+        "uv_covariance": (1, k, 2, 2),
+        "depth": (1, k),
+        "depth_variance": (1, k),
+        "confidence": (1, k),
+    }
+
+    def spec(name: str, shape: tuple[int, ...]) -> TensorSpec:
+        return TensorSpec(name=name, shape=shape, dtype="uint8" if name == "rgb" else "float32", unit=UNITS[name])
+
+    return Model(
+        file="model.onnx",
+        inputs=(spec("rgb", shapes["rgb"]), spec("depth", (1, h, w))),
+        outputs=tuple(spec(name, shapes[name]) for name in OUTPUTS),
+    )
+
+
+def code_version() -> str:
+    """Return the package's version and, in a git checkout, its commit."""
+    version = importlib.metadata.version("ideomotor-learn")
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        commit = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return version
+    return f"{version}+{commit}"
+
+
+def export_artefact(
+    net: KeypointNet,
+    out: Path,
+    *,
+    training: Mapping[str, Any],
+    seed: int,
+    data: DataSet,
+    held_out: DataSet,
+    indices: np.ndarray,
+) -> Path:
+    """Write the artefact and measure it on held-out samples; return its folder.
+
+    Args:
+        net: trained network.
+        out: folder to write to.
+        training: what the manifest says about the training.
+        seed: of the training.
+        data: the data set it was trained on.
+        held_out: a data set with samples it was not trained on.
+        indices: those samples.
+    """
+    model = to_onnx(net)
+
+    def save(metrics: dict[str, float]) -> None:
+        manifest = Manifest(
+            modality=MODALITY,
+            models=(describe(net.config),),
+            joint_names=(),
+            rate=30.0,
+            training=training,
+            seed=seed,
+            data_sha256=data.sha256,
+            metrics=metrics,
+            code_version=code_version(),
+            licence="Apache-2.0",
+            extra={"keypoints": list(data.names), "tip": data.names[-1]},
+        )
+        save_artefact(out, manifest, {"model.onnx": model})
+
+    save({})
+    found = detect_samples(KeypointDetector.load(out), held_out, indices)
+    save(summarise(measure(found, held_out, indices)))
+    return out

@@ -1,0 +1,277 @@
+"""Train the keypoint detector: ``python -m ideomotor_learn.body.train_keypoints --data FOLDER --out FOLDER``."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor
+from tqdm import tqdm
+
+from ideomotor.config import Config, value
+from ideomotor_learn.body import losses
+from ideomotor_learn.body.augment import AugmentConfig
+from ideomotor_learn.body.checkpoint import load_checkpoint, save_checkpoint
+from ideomotor_learn.body.dataset import Batch, DataSet, load_dataset, pair_batches, prefetch
+from ideomotor_learn.body.export import export_artefact
+from ideomotor_learn.body.network import Decoder, Guide, KeypointNet, NetworkConfig, Prediction
+from ideomotor_learn.body.plots import plot_losses, plot_predictions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights(Config):
+    """Weight of every loss term; a term of weight zero is not computed."""
+
+    reconstruction: float = value(0.5, "Painting the image through the keypoints.", ge=0.0)
+    separation: float = value(0.01, "Keeping the keypoints apart.", ge=0.0)
+    rigidity: float = value(2.0, "Proprioception: keypoints keep their place in the gripper's frame [1/m].", ge=0.0)
+    nearness: float = value(0.1, "Proprioception: keypoints lie near the gripper.", ge=0.0)
+    map: float = value(0.3, "Labels: keypoint maps.", ge=0.0)
+    coarse: float = value(0.3, "Labels: stage 1's pixels and depth.", ge=0.0)
+    refined: float = value(1.0, "Labels: stage 2's place in space.", ge=0.0)
+    likelihood: float = value(0.1, "Labels: calibrated variances.", ge=0.0)
+    mask: float = value(0.5, "Labels: object mask.", ge=0.0)
+    confidence: float = value(0.2, "Labels: visible and on the object.", ge=0.0)
+
+
+VISION_ONLY = LossWeights(
+    separation=0.1,
+    rigidity=0.0,
+    nearness=0.0,
+    map=0.0,
+    coarse=0.0,
+    refined=0.0,
+    likelihood=0.0,
+    mask=0.0,
+    confidence=0.0,
+)
+MULTI_MODAL = LossWeights(
+    separation=0.1,
+    rigidity=5.0,
+    nearness=1.0,
+    map=0.0,
+    coarse=0.0,
+    refined=0.0,
+    likelihood=0.0,
+    mask=0.0,
+    confidence=0.0,
+)
+PRESETS = {"all": LossWeights(), "vision_only": VISION_ONLY, "multi_modal": MULTI_MODAL}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Config):
+    """Everything a training run depends on besides its data."""
+
+    data: str = value("", "Folder of the data set.")
+    held_out: str = value("", "Folder of another data set to measure on; empty: the last 2 % of the episodes.")
+    out: str = value("artefacts/keypoints", "Folder of the artefact to write.")
+    runs: str = value("runs", "Folder for plots, metrics and the checkpoint.")
+    name: str = value("keypoints", "Name of the run; continued from its checkpoint if `resume` names it.")
+    resume: str = value("", "Checkpoint (.safetensors) to continue from.")
+    losses: str = value(
+        "all", "Which losses: all, without proprioception and labels, or without labels.", choices=tuple(PRESETS)
+    )
+    steps: int = value(5000, "Training steps.", ge=1)
+    batch_size: int = value(16, "Images per step, even.", ge=2)
+    learning_rate: float = value(2e-3, "Peak learning rate of the one-cycle schedule.", ge=0.0)
+    weight_decay: float = value(1e-3, "AdamW weight decay.", ge=0.0)
+    clip_norm: float = value(5.0, "Largest gradient norm.", ge=0.0)
+    jitter: float = value(1.5, "Standard deviation of the crops' displacement in training [px].", ge=0.0)
+    guided: float = value(0.6, "Share of the labelled images whose crops are put near the labels.", ge=0.0, le=1.0)
+    guide_sigma: float = value(3.0, "Standard deviation of those crops' displacement [px].", ge=0.0)
+    guide_depth_sigma: float = value(0.03, "Standard deviation of those crops' depth [m].", ge=0.0)
+    hidden_weight: float = value(0.3, "Weight of keypoints that the robot hides.", ge=0.0, le=1.0)
+    separation_sigma: float = value(10.0, "Range of the separation loss [px].", ge=0.1)
+    nearness_radius: float = value(0.3, "Radius around the gripper without a nearness loss [m].", ge=0.0)
+    rigidity_cap: float = value(0.05, "Cap of the rigidity loss [m].", ge=0.0)
+    seed: int = value(0, "Seed of initial weights, order and augmentation.", ge=0)
+    threads: int = value(2, "Threads of torch.", ge=1)
+    bfloat16: bool = value(True, "Convolutions in bfloat16 (several times faster on CPUs that have it).")
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+def target_weight(batch: Batch, hidden_weight: float) -> Tensor:
+    """Return (B, K): 1 visible, `hidden_weight` hidden but in the image, 0 outside or unlabelled."""
+    height, width = batch.depth.shape[1:]
+    inside = ((batch.uv >= -0.5) & (batch.uv <= batch.uv.new_tensor([width, height]) - 0.5)).all(-1)
+    return (batch.labelled & inside).float() * torch.where(batch.visible, 1.0, hidden_weight)
+
+
+def draw_guide(batch: Batch, config: TrainConfig) -> Guide:
+    """Draw where stage 2 looks: near the labels for a share of the images, else near stage 1's keypoints."""
+    noise = torch.randn(batch.uv.shape)
+    use = target_weight(batch, 1.0).bool() & (torch.rand(len(batch.uv), 1) < config.guided)
+    depth = batch.keypoint_depth + config.guide_depth_sigma * torch.randn(batch.keypoint_depth.shape)
+    return Guide(batch.uv + config.guide_sigma * noise, depth, use, config.jitter * noise)
+
+
+def small_image(rgb: Tensor) -> Tensor:
+    """Return (B, 3, H/4, W/4) in [0, 1]: what the decoder paints."""
+    return F.avg_pool2d(rgb.permute(0, 3, 1, 2).contiguous().float(), 4) / 255.0
+
+
+def compute_losses(
+    p: Prediction, batch: Batch, decoder: Decoder, config: TrainConfig, weights: LossWeights
+) -> dict[str, Tensor]:
+    """Return every loss term of non-zero weight, unweighted."""
+    weight = target_weight(batch, config.hidden_weight)
+    focal = batch.intrinsics[:, 1]
+    e = losses.residual(p, batch.uv, batch.keypoint_depth)
+    reach = 0.45 * config.network.crop_window / batch.keypoint_depth.clamp(min=0.1)  # [px]
+    in_crop = weight * (e[..., :2].detach().abs().amax(-1) < reach) * (e[..., 2].detach().abs() < 0.2)
+    has_mask = batch.has_mask.float()
+
+    def painted() -> Tensor:
+        image = small_image(batch.rgb)
+        paint = decoder(p.uv_coarse, _swap(p.uv_coarse), _swap(image), _swap(p.features))
+        return losses.reconstruction(paint, image)
+
+    terms = {
+        "reconstruction": painted,
+        "separation": lambda: losses.separation(p.uv_coarse, config.separation_sigma),
+        "rigidity": lambda: (
+            losses.rigidity(p.uv, p.depth, batch.intrinsics, batch.T_camera_ee, config.rigidity_cap)
+            + losses.rigidity(p.uv_coarse, p.depth_coarse, batch.intrinsics, batch.T_camera_ee, config.rigidity_cap)
+        ),
+        "nearness": lambda: losses.nearness(p.uv_coarse, batch.intrinsics, batch.T_camera_ee, config.nearness_radius),
+        "map": lambda: losses.map_cross_entropy(p.log_heat, batch.uv, weight),
+        "coarse": lambda: losses.coarse_position(p, batch.uv, batch.keypoint_depth, weight),
+        "refined": lambda: losses.refined_position(e, batch.keypoint_depth, focal, in_crop),
+        "likelihood": lambda: losses.likelihood(e, p.log_variance, in_crop),
+        "mask": lambda: losses.mask_cross_entropy(p.mask_logit, batch.mask, has_mask),
+        "confidence": lambda: losses.confidence_cross_entropy(
+            p, batch.visible, batch.mask, has_mask[:, None] * batch.labelled
+        ),
+    }
+    wanted = asdict(weights)
+    return {name: term() for name, term in terms.items() if wanted[name] > 0}
+
+
+def _swap(x: Tensor) -> Tensor:
+    """Exchange the two frames of every pair."""
+    return torch.cat(x.chunk(2)[::-1])
+
+
+@dataclass
+class Trainer:
+    """Networks, optimiser and schedule of one run."""
+
+    config: TrainConfig
+    net: KeypointNet
+    decoder: Decoder
+    optimiser: torch.optim.AdamW
+    schedule: torch.optim.lr_scheduler.OneCycleLR
+
+    @classmethod
+    def create(cls, config: TrainConfig) -> "Trainer":
+        """Return a trainer at step 0, with weights drawn from the seed."""
+        torch.manual_seed(config.seed)
+        net = KeypointNet(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        decoder = Decoder(config.network)
+        parameters = [*net.parameters(), *decoder.parameters()]
+        optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, config.learning_rate, total_steps=config.steps + 1, pct_start=0.15
+        )
+        return cls(config, net, decoder, optimiser, schedule)
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """Take one step; return every unweighted term and the weighted total."""
+        config, weights = self.config, PRESETS[self.config.losses]
+        guide = draw_guide(batch, config)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            p = self.net(batch.rgb, batch.depth, guide)
+            terms = compute_losses(p, batch, self.decoder, config, weights)
+        total = sum(getattr(weights, name) * term for name, term in terms.items())
+        assert isinstance(total, Tensor)
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        parameters = [*self.net.parameters(), *self.decoder.parameters()]
+        torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        self.optimiser.step()
+        self.schedule.step()
+        return {name: float(term.detach()) for name, term in (*terms.items(), ("total", total))}
+
+
+def split(data: DataSet) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of training and held-out samples: the last 2 % of the episodes, at least one."""
+    numbers = np.unique(data.episode)
+    last = numbers[-max(1, len(numbers) // 50) :]
+    held_out = np.isin(data.episode, last)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def endless(data: DataSet, indices: np.ndarray, config: TrainConfig, rng: np.random.Generator) -> Iterator[Batch]:
+    """Yield batches, epoch after epoch."""
+    while True:
+        yield from pair_batches(data, indices, config.batch_size, config.augment, rng)
+
+
+def train(config: TrainConfig) -> Path:
+    """Train, write plots to ``runs/NAME-DATE`` and the artefact to ``config.out``; return the artefact's folder.
+
+    Raises:
+        DataSetError: if the data set cannot be used.
+    """
+    torch.set_num_threads(config.threads)
+    run = Path(config.runs) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    run.mkdir(parents=True, exist_ok=True)
+    data = load_dataset(config.data)
+    indices, held_out_indices = split(data)
+    held_out = data
+    if config.held_out:
+        held_out = load_dataset(config.held_out)
+        indices, held_out_indices = np.arange(len(data)), np.arange(len(held_out))
+    trainer = Trainer.create(config)
+    start = load_checkpoint(Path(config.resume), trainer) if config.resume else 0
+    rng = np.random.default_rng((config.seed, start))
+    history: list[dict[str, float]] = []
+    batches = prefetch(endless(data, indices, config, rng))
+    progress = tqdm(range(start, config.steps), initial=start, total=config.steps, mininterval=10.0)
+    mean: dict[str, float] = {}
+    began = time.monotonic()
+    for step in progress:
+        terms = trainer.step(next(batches))
+        mean = {k: 0.98 * mean.get(k, v) + 0.02 * v for k, v in terms.items()}
+        if step % 50 == 49:
+            history.append({"step": step + 1, **mean})
+            progress.set_postfix({k: f"{v:.3g}" for k, v in mean.items()}, refresh=False)
+        if step % 500 == 499:
+            save_checkpoint(run / "checkpoint.safetensors", trainer, step + 1)
+            plot_losses(history, run / "losses.png")
+    batches.close()  # type: ignore[attr-defined]
+    save_checkpoint(run / "checkpoint.safetensors", trainer, config.steps)
+    (run / "history.json").write_text(json.dumps(history), encoding="utf-8")
+    plot_losses(history, run / "losses.png")
+    artefact = export_artefact(
+        trainer.net,
+        Path(config.out),
+        training={**asdict(config), "duration_s": round(time.monotonic() - began)},
+        seed=config.seed,
+        data=data,
+        held_out=held_out,
+        indices=held_out_indices,
+    )
+    plot_predictions(artefact, held_out, held_out_indices, run / "predictions.png")
+    logger.info("artefact in %s, plots in %s", artefact, run)
+    return artefact
+
+
+def main() -> None:
+    """Train from the command line."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    train(tyro.cli(TrainConfig))
+
+
+if __name__ == "__main__":
+    main()
