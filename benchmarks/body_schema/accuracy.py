@@ -50,9 +50,7 @@ def measure(options: Options, detector: KeypointDetector, vision_only: KeypointD
     return result
 
 
-def _rigid(
-    result: Accuracy, options: Options, case: Case, recording: Recording, detector: KeypointDetector
-) -> None:
+def _rigid(result: Accuracy, options: Options, case: Case, recording: Recording, detector: KeypointDetector) -> None:
     for frames in options.frames:
         known = estimate(case, detector, recording, frames=frames)
         result.add(f"tip_error_{frames}", case.seed, 1e3 * tip_error(case, known))

@@ -75,9 +75,7 @@ def train(q: np.ndarray, z: np.ndarray, *, seed: int) -> NeuralDynamics:
         nn.Tanh(),
         nn.Linear(HIDDEN, state.shape[1]),
     )
-    model = NeuralDynamics(
-        network, state.mean(0), state.std(0) + 1e-6, action.std(0) + 1e-6, delta.std(0) + 1e-6
-    )
+    model = NeuralDynamics(network, state.mean(0), state.std(0) + 1e-6, action.std(0) + 1e-6, delta.std(0) + 1e-6)
     inputs = torch.from_numpy(model._features(state, action))
     targets = torch.from_numpy((delta / model.delta_scale).astype(np.float32))
     optimiser = torch.optim.Adam(network.parameters(), LEARNING_RATE)

@@ -36,9 +36,7 @@ class Runs:
     true_position_ee: np.ndarray  # (K, 3) [m]
 
 
-def measure(
-    options: Options, detector: KeypointDetector, vision_only: KeypointDetector | None
-) -> dict[str, Cases]:
+def measure(options: Options, detector: KeypointDetector, vision_only: KeypointDetector | None) -> dict[str, Cases]:
     """Return `open_loop_*` metrics."""
     result: dict[str, Cases] = {}
     tool = TOOL if TOOL in options.tools else options.tools[0]

@@ -1,0 +1,130 @@
+"""A program that uses the nodes as a user's own would: it waits for topics and calls actions, one after the other."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from action_msgs.msg import GoalStatus
+from geometry_msgs.msg import PoseStamped
+from rclpy.action import ActionClient
+from rclpy.node import Node
+from sensor_msgs.msg import JointState as JointStateMsg
+from std_msgs.msg import String
+
+from ideomotor.body.chain import KinematicChain
+from ideomotor.body.joint_state import JointStateBuffer
+from ideomotor.errors import IdeomotorError
+from ideomotor_interfaces.action import EstimateBodySchema, MoveTip
+from ideomotor_interfaces.msg import BodySchema
+from ideomotor_nodes import convert
+from ideomotor_nodes.qos import LATCHED, SENSOR
+
+ANSWER_TIMEOUT = 10.0  # [s] until a server accepts or rejects a goal
+MOTION_TIMEOUT = 60.0  # [s] for one action beyond its own duration; the simulator may be slower than real time
+
+
+class ClientError(IdeomotorError):
+    """What was waited for did not come, or an action failed."""
+
+
+class BodySchemaClient(Node):  # type: ignore[misc]
+    """Estimates the held object, moves the tip, and knows the newest state; everything waits with a timeout."""
+
+    def __init__(self, name: str, **node_options: Any) -> None:  # noqa: ANN401
+        super().__init__(name, **node_options)
+        self.joint_states = JointStateBuffer()
+        self.description: str | None = None
+        self.schema: BodySchema | None = None
+        self.true_tip: PoseStamped | None = None  # the simulator's; None on a real robot
+        self._estimate = ActionClient(self, EstimateBodySchema, "body_schema/estimate")
+        self._move = ActionClient(self, MoveTip, "tip_controller/move_tip")
+        self.create_subscription(JointStateMsg, "joint_states", self._on_joint_state, SENSOR)
+        self.create_subscription(String, "robot_description", self._on_description, LATCHED)
+        self.create_subscription(BodySchema, "body_schema", self._on_schema, LATCHED)
+        self.create_subscription(PoseStamped, "sim/tip", self._on_true_tip, SENSOR)
+
+    def wait_for(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
+        """Spin until the condition holds.
+
+        Raises:
+            ClientError: it did not within ``timeout`` seconds of real time.
+        """
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                raise ClientError(f"no {what} within {timeout:.0f} s")
+            rclpy.spin_once(self, timeout_sec=0.1)
+
+    def wait_for_robot(self, timeout: float) -> None:
+        """Wait until all servers answer and the robot's state is known."""
+        self.wait_for(self._estimate.server_is_ready, "action server body_schema/estimate", timeout)
+        self.wait_for(self._move.server_is_ready, "action server tip_controller/move_tip", timeout)
+        self.wait_for(lambda: self.description is not None, "robot_description", timeout)
+        self.wait_for(lambda: bool(self.joint_states.names), "joint_states", timeout)
+
+    def estimate(self, duration: float, *, wave: bool = True, refine_camera: bool = False) -> BodySchema:
+        """Estimate the held object and return the body schema.
+
+        Raises:
+            ClientError: the action was rejected or failed.
+        """
+        goal = EstimateBodySchema.Goal(duration=duration, wave=wave, refine_camera=refine_camera)
+        result = self.call(self._estimate, goal, "estimate", duration + MOTION_TIMEOUT)
+        if result.error_code != result.NONE:
+            raise ClientError(f"estimate failed (code {result.error_code}): {result.error_msg}")
+        return result.body_schema
+
+    def move_tip(self, position: Any, frame: str, link: str) -> MoveTip.Result:  # noqa: ANN401 - (3,) array
+        """Move ``link`` to a position in ``frame`` [m], any orientation; the result says how far it came."""
+        target = PoseStamped()
+        target.header.frame_id = frame
+        target.pose.position.x, target.pose.position.y, target.pose.position.z = (float(x) for x in position)
+        target.pose.orientation.w = 1.0
+        goal = MoveTip.Goal(target=target, link=link, position_only=True)
+        return self.call(self._move, goal, f"move {link}", MOTION_TIMEOUT)
+
+    def call(self, client: ActionClient, goal: Any, what: str, timeout: float) -> Any:  # noqa: ANN401
+        """Send a goal and return its result, whatever its error code.
+
+        Raises:
+            ClientError: the goal was rejected, or there is no answer in time.
+        """
+        accepted = client.send_goal_async(goal)
+        self.wait_for(accepted.done, f"answer to {what}", ANSWER_TIMEOUT)
+        if not accepted.result().accepted:
+            raise ClientError(f"{what} was rejected: is the node active?")
+        result = accepted.result().get_result_async()
+        self.wait_for(result.done, f"result of {what}", timeout)
+        if result.result().status == GoalStatus.STATUS_UNKNOWN:
+            raise ClientError(f"{what} ended without a result")
+        return result.result().result
+
+    def fresh_true_tip(self, timeout: float = 2.0) -> PoseStamped | None:
+        """Return the simulator's working point of now, or None where there is no simulator."""
+        self.true_tip = None
+        try:
+            self.wait_for(lambda: self.true_tip is not None, "sim/tip", timeout)
+        except ClientError:
+            return None
+        return self.true_tip
+
+    def extended_chain(self, schema: BodySchema) -> KinematicChain:
+        """Return the chain of the published description that ends at the schema's tip."""
+        movable = [joint.name for joint in schema.joints if joint.type != joint.FIXED]
+        self.wait_for(lambda: f'"{schema.tip_link}"' in (self.description or ""), "extended robot_description", 10.0)
+        self.wait_for(lambda: set(movable) <= set(self.joint_states.names), f"joint_states of {movable}", 10.0)
+        assert self.description is not None
+        return KinematicChain.from_urdf(self.description, ee_link=schema.tip_link, passive=movable)
+
+    def _on_joint_state(self, msg: JointStateMsg) -> None:
+        self.joint_states.update(convert.joint_state(msg))
+
+    def _on_description(self, msg: String) -> None:
+        self.description = msg.data
+
+    def _on_schema(self, msg: BodySchema) -> None:
+        self.schema = msg
+
+    def _on_true_tip(self, msg: PoseStamped) -> None:
+        self.true_tip = msg

@@ -1,0 +1,147 @@
+"""The demonstration: learn the held tool, put its tip where it is asked to, print a table, leave pictures.
+
+A client of the other nodes, as a user's own program would be. Only the column of true errors needs the simulator.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import rclpy
+from sensor_msgs.msg import Image
+
+from ideomotor.config import value
+from ideomotor.errors import IdeomotorError
+from ideomotor.planning.goals import reachable_positions
+from ideomotor_interfaces.msg import BodySchema, VirtualJoint
+from ideomotor_nodes import convert
+from ideomotor_nodes.client import BodySchemaClient
+from ideomotor_nodes.params import NodeConfig, check_overrides, declare_config
+from ideomotor_nodes.qos import SENSOR
+
+START_TIMEOUT = 60.0  # [s] for all nodes to come up
+JOINT_TYPES = {VirtualJoint.FIXED: "fixed", VirtualJoint.REVOLUTE: "revolute", VirtualJoint.PRISMATIC: "prismatic"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolUseConfig(NodeConfig):
+    """Parameters of the demonstration."""
+
+    ee_link: str = value("gripper_tcp", "Link that holds the tool.")
+    duration: float = value(3.0, "How long to look at the tool while waving it [s].", ge=0.5, le=60.0)
+    goals: int = value(3, "Number of goals for the tip.", ge=1, le=100)
+    compare: int = value(1, "Of these, how many are tried again without the extension.", ge=0, le=100)
+    success_error: float = value(0.03, "Largest distance from the goal of a success [m].", ge=0.0, le=1.0)
+    seed: int = value(0, "Seed of the goals.", ge=0, le=2**31)
+    run_folder: str = value("", "Folder for table and pictures; empty: none are written.")
+    picture_topics: tuple[str, ...] = value(
+        ("keypoint_detector/image_annotated", "sim/overview/image_raw"), "Images to keep."
+    )
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One goal, and how far from it the tip ended."""
+
+    link: str  # that was moved to the goal
+    goal: tuple[float, ...]  # (3,) in the base frame [m]
+    reached: bool
+    error_by_kinematics: float  # of the moved link [m]
+    error: float | None  # of the tool's true working point [m]; None on a real robot
+
+
+class ToolUse(BodySchemaClient):
+    """Runs one episode."""
+
+    def __init__(self) -> None:
+        super().__init__("tool_use")
+        self.config = declare_config(self, ToolUseConfig)
+        check_overrides(self)
+        self._images: dict[str, Image] = {}
+        for topic in self.config.picture_topics:
+            self.create_subscription(Image, topic, partial(self._images.__setitem__, topic), SENSOR)
+
+    def run(self) -> bool:
+        """Run the episode; return whether every goal was reached with the extension.
+
+        Raises:
+            ClientError: a node is missing, or the body schema could not be estimated.
+        """
+        self.wait_for_robot(START_TIMEOUT)
+        self._save_pictures("0_before")
+        schema = self.estimate(self.config.duration)
+        self._save_pictures("1_extended")
+        chain = self.extended_chain(schema)
+        q = self.joint_states.latest(chain.joint_names)
+        goals = reachable_positions(chain, q, self.config.goals, np.random.default_rng(self.config.seed))
+        placements = [self._place(chain.base_link, schema.tip_link, goal) for goal in goals]
+        self._save_pictures("2_placed")
+        without = [self._place(chain.base_link, self.config.ee_link, goal) for goal in goals[: self.config.compare]]
+        self._report(schema, placements, without)
+        return all(self._succeeded(p) for p in placements)
+
+    def _succeeded(self, placement: Placement) -> bool:
+        error = placement.error_by_kinematics if placement.error is None else placement.error
+        return placement.reached and error <= self.config.success_error
+
+    def _place(self, frame: str, link: str, goal: np.ndarray) -> Placement:
+        result = self.move_tip(goal, frame, link)
+        truth = self.fresh_true_tip()
+        error = None
+        if truth is not None:
+            error = float(np.linalg.norm(goal - convert.matrix(truth.pose)[:3, 3]))
+        return Placement(link, tuple(goal.tolist()), result.error_code == result.NONE, result.position_error, error)
+
+    def _save_pictures(self, name: str) -> None:
+        if not self.config.run_folder:
+            return
+        folder = Path(self.config.run_folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for topic, msg in self._images.items():
+            picture = cv2.cvtColor(convert.rgb_image(msg), cv2.COLOR_RGB2BGR)
+            cv2.imwrite(str(folder / f"{name}_{topic.split('/')[-2]}.png"), picture)
+
+    def _report(self, schema: BodySchema, placements: list[Placement], without: list[Placement]) -> None:
+        std = 1e3 * schema.tip_std
+        _say(
+            f"{len(schema.joints)} virtual joints from {schema.frames} frames, standard deviation of the tip {std:.1f} mm"
+        )
+        for joint in schema.joints:
+            _say(f"  {joint.name:<24} {JOINT_TYPES[joint.type]:<10} on {joint.parent_link}")
+        _say(f"{'moved link':<16} {'goal [m]':<24} {'tip from goal [mm]':>18}")
+        for p in [*placements, *without]:
+            error = p.error_by_kinematics if p.error is None else p.error
+            goal = " ".join(f"{x:7.3f}" for x in p.goal)
+            notes = ["not reached"] * (not p.reached) + ["without the extension"] * (p in without)
+            _say(f"{p.link:<16} {goal:<24} {1e3 * error:>18.1f}  {', '.join(notes)}")
+        if self.config.run_folder:
+            content = {"with": [vars(p) for p in placements], "without": [vars(p) for p in without]}
+            Path(self.config.run_folder, "placements.json").write_text(json.dumps(content, indent=2) + "\n")
+            _say(f"pictures and numbers: {self.config.run_folder}")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the episode; 0 if every goal was reached, 1 if not."""
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = ToolUse()
+        return 0 if node.run() else 1
+    except IdeomotorError as error:
+        sys.stderr.write(f"tool_use: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 1
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
