@@ -1,0 +1,1 @@
+"""Benchmark of the extended body schema: `python -m benchmarks.body_schema`."""

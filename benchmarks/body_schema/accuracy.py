@@ -1,5 +1,6 @@
 """Accuracy through the whole pipeline: rendered images, noisy depth, detector, estimator, extended URDF."""
 
+import itertools
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -98,7 +99,7 @@ def virtual_axis_ee(case: Case, known: Estimate) -> np.ndarray:
 
 
 def extended_chain(case: Case, known: Estimate) -> KinematicChain:
-    """Return the chain of the extended URDF, ending at the tip the estimator names; the nominal one without extension."""
+    """Return the chain of the extended URDF, to the tip the estimator names; without extension the nominal one."""
     if known.extension is None:
         return case.chain
     movable = [j.name for j in known.extension.joints if j.axis is not None]
@@ -193,7 +194,7 @@ def _on_object(
     detector: KeypointDetector,
     vision_only: KeypointDetector | None,
 ) -> None:
-    """Count keypoints on the held object in held-out frames: all of them, in every third frame that shows the object."""
+    """Count keypoints on the held object, in every third frame that shows it."""
     for frame, seen in list(zip(recording.frames, recording.keypoints, strict=True))[::3]:
         case.place(positions(case.chain, frame), frame.tool_joint)
         mask = case.world.object_mask(frame.image.depth_exact)
@@ -229,6 +230,6 @@ def centre_line_ee(case: Case, frame: Frame) -> np.ndarray:
     if tool.joint is not None:
         moved[tool.first_moving :] = transform(tool.joint.motion(frame.tool_joint), moved[tool.first_moving :])
     corners = transform(frame.T_ee_tool, moved)
-    parts = [np.linspace(a, b, 50) for a, b in zip(corners[:-1], corners[1:], strict=True)]
+    parts = [np.linspace(a, b, 50) for a, b in itertools.pairwise(corners)]
     points = np.concatenate(parts)
     return points[points[:, 2] > 0.0]

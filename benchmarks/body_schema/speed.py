@@ -137,7 +137,7 @@ def _adam_time(urdf: str, chain: KinematicChain, data: _Data, rate: float, targe
 
 
 def _with_learnable_links(urdf: str, ee_link: str, links: list[str]) -> str:
-    """Return the URDF with links hung on the end effector by revolute joints: the library gives no gradient to fixed ones."""
+    """Return the URDF with links hung on the end effector; by revolute joints, as fixed ones get no gradient."""
     robot = ET.fromstring(urdf)
     for control in robot.findall("ros2_control"):
         robot.remove(control)

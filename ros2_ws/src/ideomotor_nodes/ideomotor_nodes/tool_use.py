@@ -107,9 +107,7 @@ class ToolUse(BodySchemaClient):
 
     def _report(self, schema: BodySchema, placements: list[Placement], without: list[Placement]) -> None:
         std = 1e3 * schema.tip_std
-        _say(
-            f"{len(schema.joints)} virtual joints from {schema.frames} frames, standard deviation of the tip {std:.1f} mm"
-        )
+        _say(f"{len(schema.joints)} virtual joints from {schema.frames} frames, tip known to {std:.1f} mm (1 sigma)")
         for joint in schema.joints:
             _say(f"  {joint.name:<24} {JOINT_TYPES[joint.type]:<10} on {joint.parent_link}")
         _say(f"{'moved link':<16} {'goal [m]':<24} {'tip from goal [mm]':>18}")
