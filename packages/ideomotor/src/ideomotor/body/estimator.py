@@ -1,7 +1,7 @@
 """The body schema, frame by frame: what is held, where its tip is, and whether that still holds.
 
-One `update` per image: frame -> buffer -> slip test -> robust fit (warm start, every few frames) -> a few steps of the joint
-selection -> estimate. Memory and work per update are bounded; the same messages give the same estimates.
+One `update` per image: frame -> buffer -> slip test -> robust fit (warm start, every few frames) -> a few steps
+of the joint selection -> estimate. Memory and work per update are bounded; the same messages give the same estimates.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,19 @@ from enum import Enum
 import numpy as np
 
 from ideomotor.body.articulation import (
-    ArticulationConfig, Joint, Points, Selection, ee_points, locate_joint, select_joint, selection_steps,
-)  # fmt: skip
+    ArticulationConfig,
+    Points,
+    Selection,
+    ee_points,
+    select_joint,
+    selection_steps,
+)
 from ideomotor.body.camera import Intrinsics
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.extension import BodyExtension
 from ideomotor.body.fit import Fit, FitConfig, Observations, fit_keypoints
 from ideomotor.body.frame_buffer import FrameBuffer
+from ideomotor.body.inner_joint import Joint, locate_joint
 from ideomotor.body.keypoints import KeypointError, Keypoints
 from ideomotor.body.noise import NoiseModel
 from ideomotor.body.observability import Observability, observability
@@ -44,13 +50,16 @@ class State(str, Enum):
 class EstimatorConfig(Config):
     """The recursive estimator."""
 
-    max_frames: int = value(150, "Frames kept.", ge=20, le=1000)
+    max_frames: int = value(120, "Frames kept.", ge=20, le=1000)
     refit_every: int = value(3, "Frames between two fits.", ge=1, le=100)
     min_frames: int = value(15, "Frames before an extension is given.", ge=3, le=1000)
     max_tip_std: float = value(0.012, "An extension is given when the tip is known so well [m].", ge=1e-4, le=1.0)
     min_inlier_ratio: float = value(0.4, "An extension is given when so many keypoints agree.", ge=0.0, le=1.0)
     min_confidence: float = value(0.3, "Median confidence below which the object is not seen.", ge=0.0, le=1.0)
     drop_time: float = value(0.7, "The object is gone when it was not seen for so long [s].", ge=0.05, le=60.0)
+    recover_time: float = value(
+        3.0, "After a slip, the object is gone when no estimate is good for so long [s].", ge=0.1, le=60.0
+    )
     reach: float = value(0.5, "A held object has a keypoint this near to the ee frame [m].", ge=0.05, le=10.0)
     find_joints: bool = value(True, "Look for a joint inside the object.")
     selection_frames: int = value(90, "Frames used to look for a joint.", ge=10, le=1000)
@@ -134,9 +143,11 @@ class BodySchemaEstimator:
         """Forget everything, as after construction."""
         self._buffer = FrameBuffer(self._configs.estimator.max_frames, len(self._names))
         self._slip = SlipDetector(self._configs.slip)
-        self._state, self._extension = State.ESTIMATING, None
-        self._last_stamp, self._last_seen = -np.inf, None
-        self._q: np.ndarray | None = None
+        self._state = State.ESTIMATING
+        self._extension: BodyExtension | None = None
+        self._last_stamp = -np.inf
+        self._last_seen: float | None = None
+        self._slip_time = -np.inf
         self._restart()
 
     def _restart(self) -> None:
@@ -167,7 +178,7 @@ class BodySchemaEstimator:
         if not stamp > self._last_stamp:
             raise EstimatorError(f"stamp={stamp} is not after the frame before, {self._last_stamp}")
         T_camera_ee = self._T_camera_base @ self._chain.forward(q)
-        self._last_stamp, self._q = stamp, np.asarray(q, dtype=float)
+        self._last_stamp = stamp
         if self._not_seen(keypoints):
             gone = self._last_seen is None or stamp - self._last_seen > self._configs.estimator.drop_time
             if gone and self._state in (State.EXTENDED, State.SLIPPED):
@@ -218,8 +229,10 @@ class BodySchemaEstimator:
     def _slipped(self, slip: Slip) -> tuple[State, str]:
         self._buffer.forget_before(slip.time)
         self._restart()
-        self._state = State.SLIPPED
-        moved = np.nanmedian(np.linalg.norm(slip.displacement, axis=1)) if np.isfinite(slip.displacement).any() else None
+        self._state, self._slip_time = State.SLIPPED, slip.time
+        moved = (
+            np.nanmedian(np.linalg.norm(slip.displacement, axis=1)) if np.isfinite(slip.displacement).any() else None
+        )
         far = "lost the object" if moved is None else f"keypoints moved by {1e3 * moved:.0f} mm"
         return self._state, f"{far} at {slip.time:.3f} s"
 
@@ -274,7 +287,9 @@ class BodySchemaEstimator:
 
     def _selection_points(self) -> Points:
         assert self._fit is not None
-        return ee_points(self._buffer.observations(self._configs.estimator.selection_frames), self._intrinsics, self._fit)
+        return ee_points(
+            self._buffer.observations(self._configs.estimator.selection_frames), self._intrinsics, self._fit
+        )
 
     def _selected(self, selection: Selection) -> None:
         self._joint = selection.joint
@@ -288,7 +303,9 @@ class BodySchemaEstimator:
         self._held = HeldObject.from_fit(self._fit, self._joint)
         fixed = slice(None) if self._joint is None else slice(0, max(self._joint.first_moving, 1))
         scale2 = (self._fit.scale[fixed] ** 2).mean(axis=1)  # those on the held part see no joint
-        self._scale2 = (self._fit.scale**2).mean(axis=1) if self._joint is None else np.full(len(self._names), scale2.mean())
+        self._scale2 = (
+            (self._fit.scale**2).mean(axis=1) if self._joint is None else np.full(len(self._names), scale2.mean())
+        )
         self._noise = self._fit.noise if self._joint is None else NoiseModel(0.5, 0.5, self._fit.noise.correlation_time)
 
     # --- state ---------------------------------------------------------------------------------------------------
@@ -299,16 +316,17 @@ class BodySchemaEstimator:
             return None, ""
         config = self._configs.estimator
         if self._state is State.EXTENDED:
-            self._extension = self._build()
+            if self._since_fit == 0 or self._joint is not None:
+                self._extension = self._build()
             return None, ""
         enough = len(self._buffer) >= config.min_frames and self._since_fit == 0
         if not enough:
             return None, ""
         reason = self._left_behind()
+        if self._state is State.SLIPPED and self._last_stamp - self._slip_time > config.recover_time:
+            reason = reason or "the keypoints do not move with the gripper"
         if reason:
-            if self._state is State.SLIPPED:
-                return self._dropped(reason)
-            return None, ""
+            return self._dropped(reason) if self._state is State.SLIPPED else (None, "")
         tip = tip_covariance(self._held, self._names.index(self._tip))
         tip_std = float(np.sqrt(np.linalg.eigvalsh(tip[:3, :3])[-1]))
         if tip_std > config.max_tip_std or self._fit.inlier_ratio < config.min_inlier_ratio:
@@ -325,14 +343,14 @@ class BodySchemaEstimator:
 
     def _estimate(self, stamp: float, event: State | None, reason: str) -> Estimate:
         fit, held, K = self._fit, self._held, len(self._names)
-        movable = [] if self._extension is None else [j for j in self._extension.joints if j.axis is not None]
+        joints = () if self._extension is None else self._extension.joints
         return Estimate(
             stamp=stamp,
             state=self._state,
             event=event,
             reason=reason,
             extension=self._extension,
-            joint_position={j.name: j.position for j in movable},
+            joint_position={j.name: j.position for j in joints if j.axis is not None},
             position_ee=None if held is None else held.position_at(self._joint_position),
             covariance=None if held is None else np.array([held.keypoint_covariance(k) for k in range(K)]),
             tip_covariance=None if held is None else tip_covariance(held, self._names.index(self._tip)),

@@ -43,10 +43,12 @@ class Trajectory:
 def excitation_trajectory(
     chain: KinematicChain, q0: np.ndarray, rng: np.random.Generator, config: ExcitationConfig | None = None
 ) -> Trajectory:
-    r"""Return :math:`q_j(t) = q_{0j} + a_j \, e(t) \frac12 \sum_{i=1}^2 \sin(2 \pi f_{ij} t + \varphi_{ij})`.
+    r"""Return a sum of sines with an envelope.
 
-    The envelope e rises and falls smoothly within 0.4 s (or a quarter of a short motion). Each amplitude is lowered until the joint
-    stays inside its position limits (margin kept) and its share of the velocity limit.
+    :math:`q_j(t) = q_{0j} + a_j \, e(t) \frac12 \sum_{i=1}^2 \sin(2 \pi f_{ij} t + \varphi_{ij})`.
+
+    The envelope e rises and falls smoothly within 0.4 s (or a quarter of a short motion). Each amplitude is lowered
+    until the joint stays inside its position limits (margin kept) and its share of the velocity limit.
 
     Raises:
         ExcitationError: if ``q0`` has the wrong shape, is not finite or is outside the limits.

@@ -259,7 +259,7 @@ class _Problem:
         J[..., :2, :] = self.whiten @ J[..., :2, :]
         J[..., 2, 2] = 1 / self.depth_std
         J *= per_sigma[..., None]
-        blocks = (J @ R[:, None],)  # dp/drho = R
+        blocks: tuple[np.ndarray, ...] = (J @ R[:, None],)  # dp/drho = R
         if self.config.refine_camera:
             G = np.zeros((*w.shape, 3, 6))  # p' = Exp(-xi) p: dp/dxi = [-1, [p]x]
             G[..., :3], G[..., 3:] = -np.eye(3), skew(p)

@@ -45,8 +45,8 @@ def noise_model(
 
     With :math:`M = 1 - 11^T/T` and :math:`S = \sum_i e_i e_i^T` the two moments are linear in the variances:
     :math:`E\,\mathrm{tr} S = n_1 (\sigma_w^2 \mathrm{tr} M + \sigma_c^2 \mathrm{tr}(M \kappa))` and
-    :math:`E\,\mathrm{tr}(\kappa' S) = n_2 (\sigma_w^2 \mathrm{tr}(M\kappa') + \sigma_c^2 \mathrm{tr}(\kappa' M \kappa M))`
-    with :math:`\kappa' = \kappa - 1`, n the numbers of series present at one time and at two.
+    :math:`E\,\mathrm{tr}(G S) = n_2 (\sigma_w^2 \mathrm{tr}(G M) + \sigma_c^2 \mathrm{tr}(G M \kappa M))`
+    with :math:`G = \kappa^{\circ 4} - 1`, n the numbers of series present at one time and at two.
 
     Args:
         stamp: times, shape (T,) [s].
@@ -60,14 +60,14 @@ def noise_model(
     if T < 3 or n1 == 0:
         return NoiseModel(white=0.5, correlated=0.5, correlation_time=correlation_time)
     kappa = correlation(stamp, correlation_time)
-    off = kappa - np.eye(T)
-    n2 = float((w * (off @ w)).sum() / off.sum()) if off.sum() > 0 else n1
+    near = kappa**4 - np.eye(T)  # pairs of frames that are close in time tell white and correlated apart
+    n2 = float((w * (near @ w)).sum() / max(near.sum(), 1e-12))
+    M = np.eye(T) - 1 / T
     M_kappa = kappa - kappa.mean(0)  # M kappa
-    moments = np.array([(e**2).sum(), (e * (off @ e)).sum()])
-    tr_kMkM = float((M_kappa * M_kappa.T).sum() - np.trace(M_kappa))  # of kappa' M kappa M
+    moments = np.array([(e**2).sum(), (e * (near @ e)).sum()])
     A = np.array([
         [n1 * (T - 1), n1 * np.trace(M_kappa)],
-        [n2 * (np.trace(M_kappa) - (T - 1)), n2 * tr_kMkM],
+        [n2 * (near * M).sum(), n2 * (near * (M_kappa - M_kappa.mean(1, keepdims=True))).sum()],
     ])  # fmt: skip
     total = max(moments[0] / (n1 * (T - 1)), 1e-3)
     white, correlated = np.linalg.lstsq(A, moments, rcond=None)[0]
@@ -87,7 +87,7 @@ def estimation_covariance(
     Args:
         H: information used by the fit, prior included, shape (D, D).
         prior: its prior part, shape (D, D).
-        blocks: whitened derivatives by each keypoint's own position (T, K, 3, 3), and by common parameters (T, K, 3, P).
+        blocks: whitened derivatives by each keypoint's own position (T, K, 3, 3), by common parameters (T, K, 3, P).
         noise: of the whitened residuals.
         stamp: times of the frames, shape (T,) [s].
     """

@@ -11,7 +11,11 @@ POSITION_STD = 0.02  # [m] a keypoint is identified along a direction when it is
 CAMERA_SHARE = 0.5  # a camera degree of freedom is identified when its standard deviation fell below this share
 PROBE = 0.4  # [rad] or [m] motion of a joint that is tried out
 LIMIT_MARGIN = 0.02  # [rad] or [m] a joint this near to its limit cannot move that way
-CAMERA_AXES = ("along the camera's x axis (right)", "along the camera's y axis (down)", "along the camera's optical axis")
+CAMERA_AXES = (
+    "along the camera's x axis (right)",
+    "along the camera's y axis (down)",
+    "along the camera's optical axis",
+)
 CAMERA_DOFS = (
     "camera position along its x axis", "camera position along its y axis", "camera position along its optical axis",
     "camera pitch (about its x axis)", "camera yaw (about its y axis)", "camera roll (about its optical axis)",
@@ -43,8 +47,8 @@ class Observability:
 def observability(fit: Fit, T_camera_ee: np.ndarray, names: tuple[str, ...], config: FitConfig) -> Observability:
     """Compare the posterior covariance with what is needed and with the prior.
 
-    Each keypoint's covariance is decomposed; a principal direction with too large a standard deviation is named by the camera
-    axis nearest to it in the newest view. The camera's degrees of freedom are compared with their prior.
+    Each keypoint's covariance is decomposed; a principal direction with too large a standard deviation is named by the
+    camera axis nearest to it in the newest view. The camera's degrees of freedom are compared with their prior.
 
     Args:
         fit: the estimate.
@@ -69,13 +73,12 @@ def observability(fit: Fit, T_camera_ee: np.ndarray, names: tuple[str, ...], con
     return Observability(tuple(unobserved), float(stds.max()))
 
 
-def suggest_motion(
-    fit: Fit, chain: KinematicChain, q: np.ndarray, T_base_camera: np.ndarray, config: FitConfig
-) -> str:
+def suggest_motion(fit: Fit, chain: KinematicChain, q: np.ndarray, T_base_camera: np.ndarray, config: FitConfig) -> str:
     """Return the motion of one joint that reduces the largest uncertainty most, in words; empty if none helps.
 
-    The information of one more view, taken after the joint has moved by `PROBE` (to first order in the Jacobian), is added to
-    that of the estimate; the uncertainty compared is the largest eigenvalue of the covariance in units of what counts as identified.
+    The information of one more view, taken after the joint has moved by `PROBE` (to first order in the Jacobian), is
+    added to that of the estimate; the uncertainty compared is the largest eigenvalue of the covariance in units of what
+    counts as identified.
 
     Args:
         fit: the estimate.

@@ -5,9 +5,10 @@ For windows of several lengths n ending now, the displacement of keypoint k in t
 .. math:: D_k = H_k^{-1} \sum_t w_{tk} A_{tk} \nu_{tk}, \quad H_k = \sum_t w_{tk} A_{tk}, \qquad
           S_k = D_k^T \big( n\, g_n s_k^2 H_k^{-1} + P_k \big)^{-1} D_k ,
 
-with innovations :math:`\nu`, their information A, robust weights w about the window's median, :math:`P_k` the covariance of
-the estimate and :math:`g_n = 1^T C 1 / n^2` what averaging n correlated errors is worth. The object has slipped when
-the mean of the (bounded) :math:`S_k` is beyond what the detector's errors do, and keypoints agree. One keypoint cannot raise an alarm.
+with innovations :math:`\nu`, their information A, robust weights w about the window's median, :math:`P_k` the
+covariance of the estimate and :math:`g_n = 1^T C 1 / n^2` what averaging n correlated errors is worth. The object has
+slipped when the mean of the (bounded) :math:`S_k` is beyond what the detector's errors do, and most keypoints moved.
+One keypoint alone cannot raise an alarm.
 """
 
 from collections import deque
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ideomotor.body.articulation import robust_loss, robust_weight, squared_distance
+from ideomotor.body.inner_joint import robust_loss, robust_weight, squared_distance
 from ideomotor.body.noise import NoiseModel
 from ideomotor.config import Config, value
 
@@ -94,6 +95,9 @@ class SlipDetector:
     ) -> np.ndarray | None:
         """Return the displacements, shape (K, 3) [m], if they are a slip."""
         centre = np.median(nu, axis=0)  # (K, 3)
+        far = np.linalg.norm(centre, axis=1) > 0.5 * self._config.min_displacement
+        if far.mean() < 0.5 * self._config.moved_share:
+            return None  # the usual case, at once
         w = robust_weight(squared_distance(nu - centre, A))  # (N, K)
         consistent = w.mean(0) > 0.4  # (K,) most of the window agrees with its median
         seen = A.any(axis=(0, 2, 3))  # (K,)
@@ -105,7 +109,7 @@ class SlipDetector:
         threshold, usable = self._config.threshold, consistent & seen
         if usable.sum() < max(1, len(S) / 2):
             return None
-        moved = usable & (S > threshold / 2) & (np.linalg.norm(D, axis=1) > self._config.min_displacement)
+        moved = usable & (threshold / 2 < S) & (np.linalg.norm(D, axis=1) > self._config.min_displacement)
         if moved.sum() < self._config.moved_share * usable.sum():
             return None
         if np.minimum(S[usable], 3 * threshold).mean() < threshold:
@@ -122,7 +126,7 @@ class SlipDetector:
         return float(stamps[int(np.argmax(after))])
 
     def _lost(self, stamp: float, residual: np.ndarray, A: np.ndarray, P: np.ndarray) -> Slip | None:
-        """Return a slip when most keypoints have been far from the prediction for long, without agreeing on a new place."""
+        """Return a slip when most keypoints have long been far from the prediction without agreeing on a new place."""
         d2 = squared_distance(residual, A) / (1 + np.einsum("kij,kji->k", A, P))
         far = (d2 > 25.0) & (np.linalg.norm(residual, axis=1) > 2 * self._config.min_displacement)
         if far.mean() < self._config.moved_share:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pinocchio as pin
 
-from ideomotor.body.articulation import Joint
 from ideomotor.body.extension import BodyExtension, ExtensionError, JointType, VirtualJoint
 from ideomotor.body.fit import Fit, skew
+from ideomotor.body.inner_joint import Joint
 
 SHORTEST_SEGMENT = 1e-3  # [m] below it a segment has no direction
 
@@ -84,7 +84,11 @@ def build_extension(
     joints = []
     for k, link in enumerate(links):
         if held.joint is not None and k == held.joint.first_moving:
-            joints.append(_movable_joint(held.joint, f"{prefix}joint", parent, f"{prefix}moving", R_ee_parent, origin, joint_position))
+            joints.append(
+                _movable_joint(
+                    held.joint, f"{prefix}joint", parent, f"{prefix}moving", R_ee_parent, origin, joint_position
+                )
+            )
             parent, origin, origin_block = f"{prefix}moving", _joint_origin(held.joint, origin), None
         segment = held.position_ee[k] - origin
         covariance = _segment_covariance(held.covariance, k, origin_block)
@@ -127,14 +131,12 @@ def _movable_joint(
 ) -> VirtualJoint:
     """Return the object's own joint; its frame has the orientation of its parent."""
     lower, upper = joint.limits
-    covariance = np.zeros((6, 6))
-    if joint.covariance is not None:
-        E = R_ee_parent.T @ joint.tangent  # (3, 2)
-        covariance[3:, 3:] = E @ joint.covariance[:2, :2] @ E.T
-        if joint.type is JointType.REVOLUTE:
-            J = np.zeros((6, 5))
-            J[:3, 2:], J[3:, :2] = R_ee_parent.T, E
-            covariance = J @ joint.covariance[:5, :5] @ J.T
+    n = 5 if joint.type is JointType.REVOLUTE else 2
+    J = np.zeros((6, n))  # by (turn of the axis, point)
+    J[3:, :2] = R_ee_parent.T @ joint.tangent
+    if joint.type is JointType.REVOLUTE:
+        J[:3, 2:] = R_ee_parent.T
+    covariance = J @ joint.covariance[:n, :n] @ J.T
     return VirtualJoint(
         name=name,
         parent_link=parent,
@@ -158,8 +160,6 @@ def _joint_origin(joint: Joint, origin: np.ndarray) -> np.ndarray:
 def _moving_covariance(joint: Joint) -> np.ndarray:
     """Return the covariance of the moving keypoints at position zero, shape (3 m, 3 m) [m^2]."""
     m = len(joint.body)
-    if joint.covariance is None:
-        return np.zeros((3 * m, 3 * m))
     if joint.type is JointType.PRISMATIC:
         return joint.covariance[2:, 2:]
     J = np.hstack([np.tile(np.eye(3), (m, 1)), np.eye(3 * m)])  # point + body
