@@ -63,7 +63,7 @@ class EstimatorConfig(Config):
     reach: float = value(0.5, "A held object has a keypoint this near to the ee frame [m].", ge=0.05, le=10.0)
     find_joints: bool = value(True, "Look for a joint inside the object.")
     selection_frames: int = value(90, "Frames used to look for a joint.", ge=10, le=1000)
-    selection_steps: int = value(1, "Gauss-Newton steps of the joint selection a frame.", ge=1, le=100)
+    selection_steps: int = value(3, "Gauss-Newton steps of the joint selection a frame.", ge=1, le=100)
 
 
 @dataclass(frozen=True)

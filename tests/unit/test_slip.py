@@ -1,0 +1,136 @@
+"""The slip detector on innovations, and slips and drops seen by the estimator."""
+
+import numpy as np
+import pytest
+
+from ideomotor.body.estimator import BodySchemaEstimator, State
+from ideomotor.body.inner_joint import rotation
+from ideomotor.body.noise import NoiseModel
+from ideomotor.body.slip import SlipDetector
+from tests.unit.body_scene import CAMERA, NAMES, TYPICAL, Noise, Scene, correlated, hinged, iiwa, make_scene, observe
+
+WORN = Noise(1.0, 0.004, 1.5, 0.004, outliers=0.05)
+SIGMA = 0.006
+
+
+def slipping(at: float):
+    """An object that moves by 20 to 60 mm and 30 deg at time ``at``."""
+
+    def moving(rng, stamp, rest):
+        a, b = rng.normal(size=(2, 3))
+        R = rotation(np.deg2rad(30) * b / np.linalg.norm(b))
+        after = (rest - 0.3 * rest[0]) @ R.T + 0.3 * rest[0] + rng.uniform(0.02, 0.06) * a / np.linalg.norm(a)
+        return np.where((stamp >= at)[:, None, None], after, rest)
+
+    return moving
+
+
+def play(scene: Scene, estimator: BodySchemaEstimator | None = None):
+    estimator = estimator or BodySchemaEstimator(iiwa(), CAMERA, scene.T_base_camera, NAMES, "kp_3")
+    return [estimator.update(t, q, k) for t, q, k in zip(scene.stamp, scene.q, scene.keypoints, strict=True)]
+
+
+def feed(detector: SlipDetector, residual: np.ndarray):
+    """First slip reported for residuals (T, K, 3) at 30 Hz, with its frame."""
+    A, P = np.tile(np.eye(3) / SIGMA**2, (4, 1, 1)), np.tile(np.eye(3) * 0.002**2, (4, 1, 1))
+    for t, r in enumerate(residual):
+        slip = detector.update(t / 30, r, A, P, NoiseModel(0.5, 0.5, 0.3))
+        if slip is not None:
+            return t, slip
+    return None
+
+
+def noise(rng, frames: int) -> np.ndarray:
+    white = rng.normal(size=(frames, 4, 3)) * SIGMA * np.sqrt(0.5)
+    return white + correlated(rng, np.arange(frames) / 30, SIGMA * np.sqrt(0.5), (4, 3))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_displacement_is_found_with_its_time_and_size(seed):
+    rng = np.random.default_rng(seed)
+    residual = noise(rng, 120)
+    displacement = np.array([0.0, 0.03, 0.02])
+    residual[60:] += displacement
+    found = feed(SlipDetector(), residual)
+    assert found is not None
+    frame, slip = found
+    assert 60 < frame <= 75
+    assert slip.time == pytest.approx(2.0, abs=0.1)
+    assert np.abs(np.nanmedian(slip.displacement, axis=0) - displacement).max() < 0.015
+
+
+def test_no_alarm_without_slip_in_minutes():
+    rng = np.random.default_rng(0)
+    assert feed(SlipDetector(), noise(rng, 30 * 60)) is None
+
+
+def test_one_keypoint_alone_is_no_slip():
+    rng = np.random.default_rng(1)
+    residual = noise(rng, 150)
+    residual[60:, 3] += 0.1
+    assert feed(SlipDetector(), residual) is None
+
+
+def test_keypoints_that_agree_with_nothing_are_lost():
+    rng = np.random.default_rng(2)
+    residual = noise(rng, 150)
+    residual[60:] += rng.uniform(-0.5, 0.5, size=(90, 4, 3))
+    found = feed(SlipDetector(), residual)
+    assert found is not None
+    assert 60 <= found[0] < 100
+
+
+def test_slip_is_detected_and_recovered():
+    delays, tips = [], []
+    for seed in range(5):
+        scene = make_scene(seed, 150, WORN, slipping(2.5))
+        estimates = play(scene)
+        slips = [e for e in estimates if e.event is State.SLIPPED]
+        assert len(slips) == 1
+        assert slips[0].extension is not None  # that of before, until a new one is good
+        delays.append(slips[0].stamp - 2.5)
+        after = estimates[int((2.5 + 1.0) * 30)]
+        tips.append(np.linalg.norm(after.position_ee[-1] - scene.true_ee[-1, -1]))
+        again = [e for e in estimates if e.event is State.EXTENDED and e.stamp > 2.5]
+        assert len(again) == 1
+        assert again[0].stamp - 2.5 < 1.2
+    assert np.min(delays) > 0
+    assert np.median(delays) < 0.2
+    assert np.median(tips) < 0.008
+
+
+@pytest.mark.parametrize("moving", [None, hinged], ids=["rigid", "hinged"])
+def test_no_false_alarm_while_waving(moving):
+    """12 s each; minutes of it are in docs/body_schema.md."""
+    scene = make_scene(11, 180, WORN if moving is None else TYPICAL, moving)
+    assert not [e for e in play(scene) if e.event in (State.SLIPPED, State.DROPPED)]
+
+
+def test_object_that_falls_is_dropped():
+    scene = make_scene(3, 150, WORN)
+    at = 75
+    T_camera_base = np.linalg.inv(scene.T_base_camera)
+    fallen = scene.true_ee[0] @ scene.T_base_ee[at, :3, :3].T + scene.T_base_ee[at, :3, 3]
+    depth = np.minimum(0.5 * 9.81 * (scene.stamp[at:] - scene.stamp[at]) ** 2, 0.6)
+    in_base = fallen - depth[:, None, None] * np.array([0.0, 0.0, 1.0])
+    in_camera = in_base @ T_camera_base[:3, :3].T + T_camera_base[:3, 3]
+    keypoints = scene.keypoints[:at] + observe(scene.rng, scene.stamp[at:], in_camera, WORN)
+    estimates = play(Scene(scene.stamp, scene.q, scene.T_base_ee, scene.T_base_camera, scene.true_ee, keypoints, scene.rng))
+    dropped = [e for e in estimates if e.event is State.DROPPED]
+    assert len(dropped) == 1
+    assert dropped[0].stamp - scene.stamp[at] < 1.5
+    assert dropped[0].extension is None
+    assert estimates[-1].state is State.DROPPED
+
+
+def test_object_that_disappears_is_dropped_and_found_again():
+    from dataclasses import replace
+
+    scene = make_scene(4, 180, WORN)
+    gone = [replace(k, confidence=np.full(4, 0.02)) if 60 <= i < 100 else k for i, k in enumerate(scene.keypoints)]
+    estimates = play(replace(scene, keypoints=gone))
+    events = [(e.event, e.stamp) for e in estimates if e.event]
+    assert [e for e, _ in events] == [State.EXTENDED, State.DROPPED, State.EXTENDED]
+    assert events[1][1] == pytest.approx(2.0 + 0.7, abs=0.1)
+    short = [replace(k, confidence=np.full(4, 0.02)) if 60 <= i < 75 else k for i, k in enumerate(scene.keypoints)]
+    assert [e.event for e in play(replace(scene, keypoints=short)) if e.event] == [State.EXTENDED]
