@@ -4,6 +4,10 @@
 PYTHON ?= python3
 IN_ROS := . ros2_ws/install/setup.sh && exec
 
+# The demonstration commands a simulated robot: no real one on the network shall hear it.
+export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+RUN_FOLDER ?= $(CURDIR)/runs/tool_use-$(shell date +%Y%m%d-%H%M%S)
+
 # A ROS installation sourced in the caller's shell must not mix with the one in .venv.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH
 
@@ -17,7 +21,8 @@ setup-dev:         ## the same with what trains, tests and checks
 	@$(PYTHON) tools/setup.py test
 
 demo: setup        ## one episode of tool use; VIEW=1 keeps it running with a viewer in the browser
-	@$(IN_ROS) ideomotor up launch/tool_use.launch.xml $(if $(VIEW),view:=true)
+	@$(IN_ROS) ideomotor up launch/tool_use.launch.xml \
+	  run_folder:=$(RUN_FOLDER) record:=true $(if $(VIEW),view:=true)
 
 test: setup-dev    ## checks, then unit, graph, launch and fault tests
 	@$(IN_ROS) python tools/test.py
