@@ -26,7 +26,7 @@ from ideomotor.body.frame_buffer import FrameBuffer
 from ideomotor.body.inner_joint import Joint, locate_joint
 from ideomotor.body.keypoints import KeypointError, Keypoints
 from ideomotor.body.noise import NoiseModel
-from ideomotor.body.observability import Observability, observability
+from ideomotor.body.observability import Observability, observability, suggest_motion
 from ideomotor.body.slip import Slip, SlipConfig, SlipDetector
 from ideomotor.body.virtual_joints import HeldObject, build_extension, tip_covariance
 from ideomotor.config import Config, value
@@ -204,6 +204,12 @@ class BodySchemaEstimator:
         if self._configs.estimator.find_joints and len(self._buffer) >= self._configs.estimator.min_frames:
             self._selected(select_joint(self._selection_points(), self._configs.articulation))
         return self._estimate(self._last_stamp, *self._transition())
+
+    def suggestion(self, q: np.ndarray) -> str:
+        """Return the motion from ``q``, shape (n,), that would identify what is not; empty if there is nothing to say."""
+        if self._fit is None or self._observability is None or self._observability.complete:
+            return ""
+        return suggest_motion(self._fit, self._chain, q, np.linalg.inv(self._T_camera_base), self._configs.fit)
 
     def _not_seen(self, keypoints: Keypoints) -> bool:
         return not keypoints.names or float(np.median(keypoints.confidence)) < self._configs.estimator.min_confidence
