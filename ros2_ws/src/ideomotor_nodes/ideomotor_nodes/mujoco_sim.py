@@ -122,11 +122,13 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
     def _on_timer(self) -> None:
         if not self._paused:
             chunk = 1.0 / self.config.joint_state_rate
-            self._advance(self._pacer.target(self._world.time, time.monotonic(), chunk))
+            until = self._pacer.target(self._world.time, time.monotonic(), chunk)
+            self._advance(min(until, self._world.time + 2.0 * chunk))  # catch up in small steps: commands come between
 
     def _advance(self, until: float) -> None:
         """Run the physics to ``until`` [s of the world], publishing what is due on the way."""
         step = self.config.timestep
+        self._publish()  # at the start of time
         while (now := self._world.time) < until - step / 2.0:
             due = min(self._states.next, self._images.next, until)
             if self._follower is not None:
