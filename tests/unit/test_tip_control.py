@@ -58,7 +58,7 @@ def run(motion: TipMotion, servo: Servo, seconds: float = 30.0) -> list[np.ndarr
     for _ in range(int(seconds / H)):
         reference = motion.step(servo.q)
         commands.append(reference.position)
-        if motion.state in (MotionState.REACHED, MotionState.NOT_REACHED):
+        if motion.ended:
             break
         servo.step(reference.position)
     return commands
@@ -118,6 +118,25 @@ def test_an_error_beyond_the_correction_is_reported_as_stuck(chain: KinematicCha
     run(motion, servo)
     assert motion.state is MotionState.NOT_REACHED
     assert "no progress" in motion.reason
+
+
+def test_a_stop_on_the_way_brakes_smoothly(chain: KinematicChain) -> None:
+    q = chain.mid + 0.5
+    servo = Servo(q, sag=0.0)
+    motion = TipMotion(InverseKinematics(chain), Target(chain.forward(chain.mid - 0.5)), TOLERANCE, q, CONFIG)
+    commands = []
+    for k in range(1000):
+        if k == 60:
+            motion.stop("enough")
+        commands.append(motion.step(servo.q).position)
+        servo.step(commands[-1])
+        if motion.ended:
+            break
+    assert (motion.state, motion.reason) == (MotionState.NOT_REACHED, "enough")
+    velocity = np.diff(commands, axis=0) / H
+    assert np.abs(velocity[58]).max() > 0.3
+    assert np.abs(velocity[-1]).max() == 0.0
+    assert np.abs(np.diff(velocity, axis=0) / H).max() <= 1.1 * CONFIG.max_acceleration
 
 
 def test_timeout(chain: KinematicChain) -> None:

@@ -60,6 +60,11 @@ class JointStateBuffer:
         """Joints heard of so far."""
         return tuple(self._history)
 
+    @property
+    def positions(self) -> dict[str, float]:
+        """The newest position of every joint heard of [rad] or [m]."""
+        return {name: history[-1][1] for name, history in self._history.items()}
+
     def clear(self) -> None:
         """Forget everything, e.g. after time jumped back."""
         self._history.clear()

@@ -61,6 +61,7 @@ class MotionState(Enum):
 
     MOVING = "moving"
     SETTLING = "settling"
+    STOPPING = "stopping"
     REACHED = "reached"
     NOT_REACHED = "not reached"
 
@@ -97,6 +98,20 @@ class JointPath:
         return Reference(self.start + s * (self.end - self.start), s_dot * (self.end - self.start))
 
 
+@dataclass(frozen=True)
+class BrakePath:
+    """Stop from a moving reference with constant deceleration, all joints in the same time."""
+
+    start: Reference
+    duration: float  # [s]
+
+    def at(self, time: float) -> Reference:
+        """Return position and velocity at ``time`` [s] after the start."""
+        t = min(max(time, 0.0), self.duration)
+        v = self.start.velocity
+        return Reference(self.start.position + v * (t - t**2 / (2.0 * self.duration)), v * (1.0 - t / self.duration))
+
+
 class TipMotion:
     """One motion of the end of the chain to a target; `step` once a period.
 
@@ -128,7 +143,8 @@ class TipMotion:
         correction = np.zeros_like(start) if commanded is None else commanded - start
         small = np.abs(correction) <= config.max_correction
         self._correction = np.where(small, correction, 0.0)  # the servo's steady-state error at the start
-        self._path = JointPath.plan(start, self._solve(q), self._max_velocity, config.max_acceleration)
+        self._end = self._solve(q)  # (n_active,) where the target is reached
+        self._path: JointPath | BrakePath = self._plan(start)
         self._time = self._elapsed = self._within = self._since_progress = 0.0
         self._best = np.inf
         self.state = MotionState.MOVING
@@ -150,6 +166,22 @@ class TipMotion:
             f"away, allowed {1e3 * self._tolerance.position:.1f} mm and {self._tolerance.orientation:.3f} rad"
         )
 
+    def _plan(self, start: np.ndarray) -> JointPath:
+        return JointPath.plan(start, self._end, self._max_velocity, self._config.max_acceleration)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing more to do."""
+        return self.state in (MotionState.REACHED, MotionState.NOT_REACHED)
+
+    def stop(self, reason: str) -> None:
+        """Brake; the motion then ends as not reached, for this reason."""
+        if self.state in (MotionState.MOVING, MotionState.SETTLING):
+            reference = self._path.at(self._time)
+            speed = float(np.abs(reference.velocity).max())
+            self._path = BrakePath(reference, max(speed / self._config.max_acceleration, 1e-3))
+            self._time, self.state, self.reason = 0.0, MotionState.STOPPING, reason
+
     def step(self, q: np.ndarray) -> Reference:
         """Advance by one period with the measured positions, shape (n,); return what to command now."""
         period, active = 1.0 / self._config.rate, self._ik.active
@@ -157,10 +189,14 @@ class TipMotion:
         self._elapsed += period
         self.error = self._target.error(self._ik.chain.forward(q))
         reference = self._path.at(self._time)
-        if self._time >= self._path.duration:
-            self._settle(q, period)
         position = np.clip(reference.position + self._correction, self._ik.lower[active], self._ik.upper[active])
-        self._check(position - q[active])
+        if self.state is MotionState.STOPPING:
+            if self._time >= self._path.duration + self._config.settle_time:
+                self.state = MotionState.NOT_REACHED
+        elif not self.ended:
+            if self._time >= self._path.duration:
+                self._settle(q, period)
+            self._check(position - q[active])
         return Reference(position, reference.velocity)
 
     def _settle(self, q: np.ndarray, period: float) -> None:
@@ -172,7 +208,7 @@ class TipMotion:
         if self._within >= config.settle_time:
             self.state = MotionState.REACHED
             return
-        step = config.correction_gain * (self._path.end - q[active]) * period
+        step = config.correction_gain * (self._end - q[active]) * period
         self._correction = np.clip(self._correction + step, -config.max_correction, config.max_correction)
         badness = self.error.position / self._tolerance.position + self.error.orientation / self._tolerance.orientation
         self._since_progress += period
@@ -185,14 +221,12 @@ class TipMotion:
         """Where joints that no motor moves have moved on the way, go to the configuration that fits them."""
         if len(self._ik.active) == self._ik.chain.n:
             return
-        end = q.copy()
-        end[self._ik.active] = self._path.end
-        solution = self._ik.descend(self._target, q, end).q[self._ik.active]
-        if np.abs(solution - self._path.end).max() > 1e-4:
-            acceleration = self._config.max_acceleration
-            self._path = JointPath.plan(self._path.end, solution, self._max_velocity, acceleration)
-            self._time = 0.0
-            self.state = MotionState.MOVING
+        start = q.copy()
+        start[self._ik.active] = self._end
+        solution = self._ik.descend(self._target, q, start).q[self._ik.active]
+        if np.abs(solution - self._end).max() > 1e-4:
+            before, self._end = self._end, solution
+            self._path, self._time, self.state = self._plan(before), 0.0, MotionState.MOVING
 
     def _check(self, tracking: np.ndarray) -> None:
         if self.state is MotionState.REACHED:
@@ -207,8 +241,7 @@ class TipMotion:
             self._give_up(f"no progress for {self._config.stuck_time} s")
 
     def _give_up(self, reason: str) -> None:
-        self.state = MotionState.NOT_REACHED
-        self.reason = (
+        self.stop(
             f"{reason}; {1e3 * self.error.position:.2f} mm and {self.error.orientation:.4f} rad from the target, "
             f"allowed {1e3 * self._tolerance.position:.2f} mm and {self._tolerance.orientation:.4f} rad"
         )
