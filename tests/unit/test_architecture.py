@@ -102,9 +102,9 @@ def test_all_names_what_exists(package: str) -> None:
 
 def test_no_absolute_paths() -> None:
     """No file names a folder of somebody's machine."""
-    somebodys = re.compile(r"(?<![\w./])/(home|root|Users|work|tmp)/[\w.]+")
+    somebodys = re.compile(r"(?<![\w./])/((home|Users)/\w+|root|work|tmp)/[\w.]+")
     kinds = {".py", ".xml", ".yaml", ".yml", ".toml", ".sh", ".rviz", ".xacro", ".txt", ".json"}
-    exempt = {Path(__file__).resolve(), REPOSITORY / "docker/Dockerfile"}
+    exempt = {Path(__file__).resolve(), REPOSITORY / "docker/compose.yaml"}  # X11's socket
     found = [
         f"{file.relative_to(REPOSITORY)}:{i}: {line.strip()[:80]}"
         for file in tracked_files()
