@@ -89,12 +89,19 @@ class Recording:
     frames: tuple[Frame, ...]  # (T,)
 
 
+def case_seed(seed: int, tool: str) -> int:
+    """Return the seed that mujoco_sim and `open_case` build the same tool, grasp and scene from."""
+    return EVALUATION_SEED + 100 * seed + (TOOL_KINDS.index(tool) if tool in TOOL_KINDS else 99)
+
+
 @contextmanager
 def open_case(options: Options, seed: int, tool: str) -> Iterator[Case]:
     """Build the world of a case; the arm stands in a configuration in which the camera sees the object."""
-    rng = np.random.default_rng([EVALUATION_SEED + seed, TOOL_KINDS.index(tool) if tool in TOOL_KINDS else 99])
+    number = case_seed(seed, tool)
+    sim_rng, rng = np.random.default_rng(number), np.random.default_rng([number, 1])
     robot = options.robot()
-    world = World(robot, sample_tool(tool, rng), sample_scene(rng), CameraConfig(), np.eye(4), seed=seed)
+    held, scene = sample_tool(tool, sim_rng), sample_scene(sim_rng)  # in mujoco_sim's order
+    world = World(robot, held, scene, CameraConfig(), np.eye(4), seed=number)
     chain = KinematicChain.from_urdf(robot.urdf, ee_link=robot.ee_link)
     try:
         start = _look(world, options, rng)

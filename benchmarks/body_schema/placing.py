@@ -1,0 +1,43 @@
+"""Placing over ROS, through action, safety gate and simulator: `place_error_*`."""
+
+import numpy as np
+
+from benchmarks.body_schema.accuracy import Cases
+from benchmarks.body_schema.cases import MOVABLE, Options
+from benchmarks.body_schema.stack import running_stack
+from ideomotor.planning.goals import reachable_positions
+from ideomotor_nodes import convert
+from ideomotor_nodes.client import BodySchemaClient
+
+GOALS = 20
+DURATION = 3.0  # [s] of looking
+
+
+def measure(options: Options) -> dict[str, Cases]:
+    """Return errors [mm] of the true working point, and the share of goals reached, with and without the extension.
+
+    Each seed places one rigid tool; the tools take turns.
+    """
+    result: dict[str, Cases] = {"place_error": [], "place_error_without": [], "place_success": []}
+    tools = [tool for tool in options.tools if tool not in MOVABLE]
+    for number, seed in enumerate(options.seeds):
+        with running_stack(options, seed, tools[number % len(tools)]) as client:
+            _place(client, options, seed, result)
+    return result
+
+
+def _place(client: BodySchemaClient, options: Options, seed: int, result: dict[str, Cases]) -> None:
+    schema = client.estimate(DURATION)
+    chain = client.extended_chain(schema)
+    q = client.joint_states.latest(chain.joint_names)
+    goals = reachable_positions(chain, q, GOALS, np.random.default_rng(seed))
+    for key, link in (("place_error", schema.tip_link), ("place_error_without", options.ee_link)):
+        for goal in goals:
+            answer = client.move_tip(goal, chain.base_link, link)
+            reached = answer.error_code == answer.NONE
+            if key == "place_error":
+                result["place_success"].append((seed, 100.0 * reached))
+            truth = client.fresh_true_tip()
+            if reached and truth is not None:
+                error = np.linalg.norm(convert.matrix(truth.pose)[:3, 3] - goal)
+                result[key].append((seed, 1e3 * float(error)))
