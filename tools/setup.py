@@ -218,6 +218,7 @@ def build_environment(prefix: Path) -> dict[str, str]:
     environment["AMENT_PREFIX_PATH"] = environment["CMAKE_PREFIX_PATH"] = str(prefix)
     environment["VIRTUAL_ENV"] = str(prefix)
     environment["PATH"] = f"{prefix / 'bin'}:{environment['PATH']}"
+    environment["MAKEFLAGS"] = f"-j{os.cpu_count()}"  # else colcon waits where the machine has other work
     return environment
 
 
