@@ -15,7 +15,7 @@ from ideomotor.inference import create_session, warm_up
 
 MODALITY = "keypoints"
 INPUTS = ("rgb", "depth")
-OUTPUTS = ("uv", "uv_covariance", "depth", "depth_variance", "confidence")
+OUTPUTS = ("uv", "uv_covariance", "keypoint_depth", "keypoint_depth_variance", "confidence")
 
 
 class DetectorError(IdeomotorError):

@@ -19,7 +19,15 @@ from ideomotor_learn.body.evaluate import detect_samples, measure, summarise
 from ideomotor_learn.body.network import Inference, KeypointNet, NetworkConfig
 
 OPSET = 18
-UNITS = {"rgb": "1", "depth": "m", "uv": "px", "uv_covariance": "px^2", "depth_variance": "m^2", "confidence": "1"}
+UNITS = {
+    "rgb": "1",
+    "depth": "m",
+    "uv": "px",
+    "uv_covariance": "px^2",
+    "keypoint_depth": "m",
+    "keypoint_depth_variance": "m^2",
+    "confidence": "1",
+}
 
 
 def to_onnx(net: KeypointNet) -> bytes:
@@ -54,8 +62,8 @@ def describe(config: NetworkConfig) -> Model:
         "rgb": (1, h, w, 3),
         "uv": (1, k, 2),
         "uv_covariance": (1, k, 2, 2),
-        "depth": (1, k),
-        "depth_variance": (1, k),
+        "keypoint_depth": (1, k),
+        "keypoint_depth_variance": (1, k),
         "confidence": (1, k),
     }
 

@@ -103,6 +103,13 @@ def normalise(rgb: Tensor, depth: Tensor) -> Tensor:
     return torch.cat([colour, metres[:, None], valid[:, None].float()], dim=1)
 
 
+def nearest_depth(image: Tensor, stride: int) -> Tensor:
+    """Return (B, 1, h, w) the nearest valid depth of every cell [m] (a held object is in front); 1 where none."""
+    depth = torch.where(image[:, 4:5] > 0, image[:, 3:4], torch.full_like(image[:, 3:4], DEPTH_MAX))
+    nearest = -F.max_pool2d(-depth, stride)
+    return torch.where(nearest < DEPTH_MAX, nearest, torch.ones_like(nearest))
+
+
 def cell_centres(h: int, w: int, stride: float) -> tuple[Tensor, Tensor]:
     """Return the pixel coordinates u (w,) and v (h,) of the centres of the cells of a grid."""
     return (torch.arange(w) + 0.5) * stride - 0.5, (torch.arange(h) + 0.5) * stride - 0.5
@@ -151,7 +158,7 @@ class CoarseNet(nn.Module):
         y8 = self.up8(x8 + F.interpolate(self.lateral8(y16), size=x8.shape[-2:], mode="nearest"))
         k = (self.maps.out_channels - 4) // 2
         heat, depth, mask = self.maps(y8).float().split([k, k, 4], dim=1)
-        return heat, 1.0 + 0.5 * depth, F.pixel_shuffle(mask, 2)[:, 0], y8
+        return heat, nearest_depth(image, STRIDE) + 0.2 * depth, F.pixel_shuffle(mask, 2)[:, 0], y8
 
 
 class RefineNet(nn.Module):

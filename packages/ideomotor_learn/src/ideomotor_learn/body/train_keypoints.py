@@ -80,7 +80,7 @@ class TrainConfig(Config):
     losses: str = value(
         "all", "Which losses: all, without proprioception and labels, or without labels.", choices=tuple(PRESETS)
     )
-    steps: int = value(5000, "Training steps.", ge=1)
+    steps: int = value(5500, "Training steps.", ge=1)
     batch_size: int = value(16, "Images per step, even.", ge=2)
     learning_rate: float = value(2e-3, "Peak learning rate of the one-cycle schedule.", ge=0.0)
     weight_decay: float = value(1e-3, "AdamW weight decay.", ge=0.0)
@@ -90,7 +90,7 @@ class TrainConfig(Config):
     guide_sigma: float = value(3.0, "Standard deviation of those crops' displacement [px].", ge=0.0)
     guide_depth_sigma: float = value(0.03, "Standard deviation of those crops' depth [m].", ge=0.0)
     hidden_weight: float = value(0.3, "Weight of keypoints that the robot hides.", ge=0.0, le=1.0)
-    separation_sigma: float = value(10.0, "Range of the separation loss [px].", ge=0.1)
+    separation_sigma: float = value(4.0, "Range of the separation loss [px].", ge=0.1)
     nearness_radius: float = value(0.3, "Radius around the gripper without a nearness loss [m].", ge=0.0)
     rigidity_cap: float = value(0.05, "Cap of the rigidity loss [m].", ge=0.0)
     seed: int = value(0, "Seed of initial weights, order and augmentation.", ge=0)
