@@ -18,7 +18,7 @@ from ideomotor.body.urdf import description_sha256
 from ideomotor.config import value
 from ideomotor.errors import IdeomotorError
 from ideomotor.planning.inverse_kinematics import InverseKinematics, KinematicsError, Target
-from ideomotor.planning.tip_control import MotionState, TipControlConfig, TipMotion, Tolerance, UnreachableError
+from ideomotor.planning.tip_control import MotionState, Reference, TipControlConfig, TipMotion, Tolerance
 from ideomotor_interfaces.action import MoveTip
 from ideomotor_interfaces.msg import BodySchema, DescriptionStatus
 from ideomotor_nodes import convert
@@ -132,11 +132,8 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
         target = Target(self._target_pose(goal.target, chain.base_link), goal.position_only)
         q = self._measured(chain)
         commanded = np.array([self._commanded.get(n, math.inf) for n in chain.actuated_names])
-        try:
-            self._motion = TipMotion(ik, target, tolerance, q, config, commanded)
-        except UnreachableError as error:
-            raise GoalError(Result.NOT_REACHED, str(error)) from error
-        self._ik, self._target, self._feedback_time = ik, target, 0.0
+        self._motion = TipMotion(ik, target, tolerance, q, config, commanded)
+        self._ik, self._feedback_time = ik, 0.0
         self._commanded = {name: self._commanded.get(name, x) for name, x in self._all_joints().items()}
 
     def _tolerance(self, goal: MoveTip.Goal) -> Tolerance:
@@ -191,14 +188,8 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
         if self._goals.cancel_requested:
             motion.stop("cancelled")
         reference = motion.step(self._measured(self._ik.chain))
-        names, joints = self._ik.chain.actuated_names, self.config.joints
-        self._commanded |= dict(zip(names, reference.position.tolist(), strict=True))
-        velocity = dict.fromkeys(joints, 0.0) | dict(zip(names, reference.velocity.tolist(), strict=True))
-        position = np.array([self._commanded[name] for name in joints])
-        stamp = self.get_clock().now().to_msg()
-        self._command.publish(
-            convert.joint_command_msg(joints, position, stamp, np.array([velocity[name] for name in joints]))
-        )
+        if reference is not None:
+            self._send(reference)
         if self.now() - self._feedback_time >= _FEEDBACK_PERIOD:
             self._feedback_time = self.now()
             feedback = MoveTip.Feedback(
@@ -211,6 +202,15 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
             else:
                 cancelled = self._goals.cancel_requested
                 self._finish(Result.CANCELLED if cancelled else Result.NOT_REACHED, motion.reason)
+
+    def _send(self, reference: Reference) -> None:
+        names, joints = self._ik.chain.actuated_names, self.config.joints
+        self._commanded |= dict(zip(names, reference.position.tolist(), strict=True))
+        velocities = dict.fromkeys(joints, 0.0) | dict(zip(names, reference.velocity.tolist(), strict=True))
+        position = np.array([self._commanded[name] for name in joints])
+        velocity = np.array([velocities[name] for name in joints])
+        stamp = self.get_clock().now().to_msg()
+        self._command.publish(convert.joint_command_msg(joints, position, stamp, velocity))
 
     def _finish(self, error_code: int, message: str) -> None:
         if self._motion is None:

@@ -26,6 +26,7 @@ _STEPS, _POLISH = 60, 20  # steps with and without the posture task
 _POSTURE_COST = 1e-3  # against a task cost of 1: stay near the start, without a visible error
 _DAMPING = 1e-2
 _CONVERGED = 1e-5  # [m], [rad]
+_STALLED = 1e-4  # [rad] or [m] smaller steps lead nowhere: the target is out of reach
 _LOCKED = 1e-8  # [rad] or [m]; pink takes a narrower range for none at all
 
 
@@ -105,10 +106,15 @@ class InverseKinematics:
         Raises:
             ChainError: ``q`` does not fit the chain.
         """
-        chain = self.chain
-        postures = (q, chain.mid, *(chain.random(rng) for _ in range(starts)))
-        solutions = [self.descend(target, q, start) for start in postures]
-        speed = np.maximum(chain.velocity_limit[self.active], 1e-3)
+        return self.nearest([self.descend(target, q, start) for start in self.starts(q, starts, rng)], q)
+
+    def starts(self, q: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """Return the present configuration, the middle of the limits, and ``count`` random ones, shapes (n,)."""
+        return [q, self.chain.mid, *(self.chain.random(rng) for _ in range(count))]
+
+    def nearest(self, solutions: Sequence[Solution], q: np.ndarray) -> list[Solution]:
+        """Return the solutions, those reached from ``q``, shape (n,), in the shortest time first."""
+        speed = np.maximum(self.chain.velocity_limit[self.active], 1e-3)
         return sorted(solutions, key=lambda s: float(np.max(np.abs(s.q - q)[self.active] / speed)))
 
     def descend(self, target: Target, q: np.ndarray, start: np.ndarray) -> Solution:
@@ -133,6 +139,8 @@ class InverseKinematics:
             step_q = pink.solve_ik(configuration, tasks, 1.0, "daqp", limits=limits, safety_break=False)  # dt = 1
             configuration.integrate_inplace(step_q, 1.0)
             full[self.active] += step_q[self.active]
+            if np.abs(step_q).max() < _STALLED:
+                break
         full[self.active] = np.clip(full, self.lower, self.upper)[self.active]
         return Solution(full, target.error(self.chain.forward(full)))
 

@@ -19,12 +19,7 @@ from enum import Enum
 import numpy as np
 
 from ideomotor.config import Config, value
-from ideomotor.errors import IdeomotorError
-from ideomotor.planning.inverse_kinematics import InverseKinematics, Target
-
-
-class UnreachableError(IdeomotorError):
-    """No configuration within the limits brings the end of the chain to the target."""
+from ideomotor.planning.inverse_kinematics import InverseKinematics, Solution, Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +54,7 @@ class Tolerance:
 class MotionState(Enum):
     """How far a motion is."""
 
+    PLANNING = "planning"
     MOVING = "moving"
     SETTLING = "settling"
     STOPPING = "stopping"
@@ -115,6 +111,8 @@ class BrakePath:
 class TipMotion:
     """One motion of the end of the chain to a target; `step` once a period.
 
+    Inverse kinematics runs one start per step, so that no step takes long; nothing is commanded until it is done.
+
     Args:
         ik: inverse kinematics of the chain.
         target: where its end shall be.
@@ -124,7 +122,6 @@ class TipMotion:
         commanded: positions of the actuated joints that were commanded last, shape (n_active,); None: ``q``.
 
     Raises:
-        UnreachableError: inverse kinematics finds no configuration within the tolerance.
         ChainError: ``q`` does not fit the chain.
     """
 
@@ -139,32 +136,44 @@ class TipMotion:
     ) -> None:
         self._ik, self._target, self._tolerance, self._config = ik, target, tolerance, config
         self._max_velocity = config.speed * ik.chain.velocity_limit[ik.active]
-        start = q[ik.active]
-        correction = np.zeros_like(start) if commanded is None else commanded - start
-        small = np.abs(correction) <= config.max_correction
-        self._correction = np.where(small, correction, 0.0)  # the servo's steady-state error at the start
-        self._end = self._solve(q)  # (n_active,) where the target is reached
-        self._path: JointPath | BrakePath = self._plan(start)
+        rng = np.random.default_rng(config.seed)
+        self._starts = ik.starts(q, config.random_starts, rng)[::-1]  # still to be tried, the present one first
+        self._solutions: list[Solution] = []
+        self._commanded = commanded
+        self._correction = np.zeros(len(ik.active))
         self._time = self._elapsed = self._within = self._since_progress = 0.0
         self._best = np.inf
-        self.state = MotionState.MOVING
+        self.state = MotionState.PLANNING
         self.reason = ""
         self.error = target.error(ik.chain.forward(q))
 
-    def _solve(self, q: np.ndarray) -> np.ndarray:
-        """Return the actuated joints of the nearest configuration that reaches the target."""
-        rng = np.random.default_rng(self._config.seed)
-        solutions = self._ik.solve(self._target, q, self._config.random_starts, rng)
-        tight = 0.5  # the other half of the tolerance is for the servo
-        for solution in solutions:
-            if solution.error.within(tight * self._tolerance.position, tight * self._tolerance.orientation):
-                return solution.q[self._ik.active]
-        best = min(solutions, key=lambda s: s.error.position + 0.3 * s.error.orientation).error
-        raise UnreachableError(
+    def _search(self, q: np.ndarray) -> None:
+        """Try one more start of inverse kinematics; after the last one go to the nearest solution."""
+        self._solutions.append(self._ik.descend(self._target, q, self._starts.pop()))
+        if self._starts:
+            return
+        tolerance = self._tolerance
+        for solution in self._ik.nearest(self._solutions, q):
+            # half of the tolerance is for the servo
+            if solution.error.within(tolerance.position / 2, tolerance.orientation / 2):
+                self._begin(q[self._ik.active], solution.q[self._ik.active])
+                return
+        best = min((s.error for s in self._solutions), key=lambda e: e.position + 0.3 * e.orientation)
+        self.state, self.reason = (
+            MotionState.NOT_REACHED,
             f"no configuration reaches {self._target.T_base_target[:3, 3].round(4).tolist()} "
             f"in {self._ik.chain.base_link!r}: the best is {1e3 * best.position:.1f} mm and {best.orientation:.3f} rad "
-            f"away, allowed {1e3 * self._tolerance.position:.1f} mm and {self._tolerance.orientation:.3f} rad"
+            f"away, allowed {1e3 * tolerance.position / 2:.1f} mm and {tolerance.orientation / 2:.3f} rad",
         )
+
+    def _begin(self, start: np.ndarray, end: np.ndarray) -> None:
+        """Go from ``start`` to ``end``, shapes (n_active,), beginning at the last command."""
+        if self._commanded is not None:  # it differs from ``start`` by the servo's steady-state error
+            correction = self._commanded - start
+            self._correction = np.where(np.abs(correction) <= self._config.max_correction, correction, 0.0)
+        self._end = end  # (n_active,) where the target is reached
+        self._path: JointPath | BrakePath = self._plan(start)
+        self._time, self.state = 0.0, MotionState.MOVING
 
     def _plan(self, start: np.ndarray) -> JointPath:
         return JointPath.plan(start, self._end, self._max_velocity, self._config.max_acceleration)
@@ -176,18 +185,23 @@ class TipMotion:
 
     def stop(self, reason: str) -> None:
         """Brake; the motion then ends as not reached, for this reason."""
-        if self.state in (MotionState.MOVING, MotionState.SETTLING):
+        if self.state is MotionState.PLANNING:
+            self.state, self.reason = MotionState.NOT_REACHED, reason
+        elif self.state in (MotionState.MOVING, MotionState.SETTLING):
             reference = self._path.at(self._time)
             speed = float(np.abs(reference.velocity).max())
             self._path = BrakePath(reference, max(speed / self._config.max_acceleration, 1e-3))
             self._time, self.state, self.reason = 0.0, MotionState.STOPPING, reason
 
-    def step(self, q: np.ndarray) -> Reference:
-        """Advance by one period with the measured positions, shape (n,); return what to command now."""
+    def step(self, q: np.ndarray) -> Reference | None:
+        """Advance by one period with the measured positions, shape (n,); return what to command now, if anything."""
         period, active = 1.0 / self._config.rate, self._ik.active
         self._time += period
         self._elapsed += period
         self.error = self._target.error(self._ik.chain.forward(q))
+        if self.state is MotionState.PLANNING:
+            self._search(q)
+            return None
         reference = self._path.at(self._time)
         position = np.clip(reference.position + self._correction, self._ik.lower[active], self._ik.upper[active])
         if self.state is MotionState.STOPPING:
