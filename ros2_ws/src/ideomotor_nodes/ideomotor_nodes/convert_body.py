@@ -6,7 +6,9 @@ from scipy.spatial.transform import Rotation
 
 from ideomotor.body.extension import ExtensionError, JointType, VirtualJoint
 from ideomotor.body.keypoints import KeypointError, Keypoints
-from ideomotor_interfaces.msg import Keypoint, KeypointArray
+from ideomotor.body.session import BodySchemaSession
+from ideomotor.body.urdf import description_sha256
+from ideomotor_interfaces.msg import BodySchema, Keypoint, KeypointArray
 from ideomotor_interfaces.msg import VirtualJoint as VirtualJointMsg
 from ideomotor_nodes.convert import Time, header, matrix, pose_msg, seconds
 
@@ -100,3 +102,36 @@ def virtual_joint_msg(joint: VirtualJoint) -> VirtualJointMsg:
         position=float(joint.position),
         covariance=joint.covariance.ravel(),
     )
+
+
+def body_schema_msg(session: BodySchemaSession, ee_link: str, time: Time, q: np.ndarray | None) -> BodySchema:
+    """Return the state of the body schema.
+
+    Args:
+        session: what is known.
+        ee_link: link that holds the object, and frame of the message.
+        time: of the message.
+        q: joint positions, shape (n,), from where a helpful motion is suggested; None: none is suggested.
+    """
+    extension, estimate = session.extension, session.estimate
+    msg = BodySchema(
+        header=header(time, ee_link),
+        state=getattr(BodySchema, session.state.name),
+        revision=session.transaction.revision,
+        description_sha256=description_sha256(session.transaction.current),
+        ee_link=ee_link,
+        tip_link=ee_link if extension is None else extension.tip_link,
+        joints=[] if extension is None else [virtual_joint_msg(joint) for joint in extension.joints],
+        camera_correction=pose_msg(np.eye(4)),
+        tip_std=float("inf"),
+    )
+    if estimate is not None:
+        msg.frames, msg.inlier_ratio, msg.tip_std = estimate.frames, float(estimate.inlier_ratio), estimate.tip_std
+        if estimate.tip_covariance is not None:
+            msg.tip_covariance = estimate.tip_covariance.ravel()
+        msg.camera_covariance = estimate.camera_covariance.ravel()
+        msg.camera_correction = pose_msg(estimate.T_camera_corrected)
+        if estimate.observability is not None:
+            msg.unobserved = [direction.name for direction in estimate.observability.unobserved]
+        msg.suggestion = "" if q is None else session.suggestion(q)
+    return msg

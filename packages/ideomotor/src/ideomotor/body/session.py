@@ -138,6 +138,10 @@ class BodySchemaSession:
         """Return how much of the time to look has passed, 0 to 1."""
         return float(np.clip(1.0 - (self._deadline - now) / self._duration, 0.0, 1.0)) if self._duration else 0.0
 
+    def suggestion(self, q: np.ndarray) -> str:
+        """Return the motion from ``q``, shape (n,), that would identify what is not known yet; empty if none."""
+        return "" if self._body.estimator is None else self._body.estimator.suggestion(q)
+
     # ---- requests ------------------------------------------------------------------------------------------
 
     def begin(self, duration: float, now: float) -> tuple[Effect, ...]:
