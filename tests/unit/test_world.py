@@ -53,16 +53,27 @@ def test_forward_kinematics_equals_pinocchio(world: World) -> None:
 
 
 def test_position_commands_are_tracked(world: World) -> None:
-    """With a tool in the gripper the arm settles within 0.01 rad of the command, without overshoot."""
+    """With a tool in the gripper the arm follows a ramp with the controllers' lag, 2 / bandwidth, and settles."""
     target = {"iiwa_joint_1": 0.4, "iiwa_joint_4": -1.0}
-    world.set_command(target)
-    peak = 0.0
-    for _ in range(500):
+    speed, peak = 0.4, 0.0  # [rad/s]
+    for i in range(1500):
+        ramp = min(speed * i * world.config.timestep, 0.4)
+        world.set_command({"iiwa_joint_1": ramp, "iiwa_joint_4": -1.4 + ramp})
         world.step()
-        peak = max(peak, positions(world)["iiwa_joint_1"])
-    assert peak < 0.42
+        actual = positions(world)["iiwa_joint_1"]
+        if i == 400:
+            assert ramp - actual == pytest.approx(speed * 2.0 / world.config.bandwidth, rel=0.3)
+        peak = max(peak, actual)
+    assert peak < 0.405
     for name, expected in (HOME | target).items():
         assert positions(world)[name] == pytest.approx(expected, abs=0.01), name
+
+
+def test_a_step_command_settles(world: World) -> None:
+    """A step saturates the torque; the arm gets there all the same."""
+    world.set_command({"iiwa_joint_1": 1.0})
+    world.step(1000)
+    assert positions(world)["iiwa_joint_1"] == pytest.approx(1.0, abs=0.005)
 
 
 def test_velocity_commands_are_tracked(iiwa: Robot) -> None:

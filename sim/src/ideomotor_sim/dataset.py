@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import mujoco
@@ -77,10 +77,11 @@ def training_mix(reference: Robot) -> list[tuple[Robot, float]]:
 
 def example_robots_folder() -> Path | None:
     """Return the robots folder of the PyPI package example-robot-data, or None if it is not installed."""
-    cmeel = find_spec("cmeel")
-    roots = [Path(p).parent for p in (cmeel.submodule_search_locations or [])] if cmeel else []
-    folders = [root / "cmeel.prefix/share/example-robot-data/robots" for root in roots]
-    return next((folder for folder in folders if folder.is_dir()), None)
+    try:
+        package = distribution("example-robot-data")
+    except PackageNotFoundError:
+        return None
+    return Path(str(package.locate_file("cmeel.prefix/share/example-robot-data/robots")))
 
 
 def sample_episode(sources: Sequence[Source], camera: CameraConfig, seed: int, episode: int) -> dict[str, np.ndarray]:

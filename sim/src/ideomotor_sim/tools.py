@@ -218,9 +218,9 @@ def _sliding_rod(b: _Blank, rng: np.random.Generator) -> Tool:
         _z_rod("box" if b.shape == "box" else "cylinder", radius, -b.grip, sleeve),
         _z_rod("cylinder", rng.uniform(0.5, 0.7) * radius, sleeve - travel - 0.005, b.length, 1, moving=True),
     ]
-    # A spring that lets the rod sink by most of its travel when it is held upright.
+    # A spring that lets the rod sink by about its travel when it is held upright.
     mass = 500.0 * geoms[1].volume
-    stiffness = mass * 9.81 / (travel * rng.uniform(0.6, 0.9))
+    stiffness = mass * 9.81 / (travel * rng.uniform(0.9, 1.2))
     damping = 2.0 * rng.uniform(0.15, 0.3) * np.sqrt(stiffness * mass)
     joint = ToolJoint("prismatic", np.zeros(3), np.array([0.0, 0.0, 1.0]), -travel, travel, stiffness, damping)
     return _tool(b, geoms, [(0.0, 0.0, sleeve), (0.0, 0.0, b.length)], joint=joint, first_moving=1)
