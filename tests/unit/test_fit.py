@@ -1,5 +1,7 @@
 """Keypoint positions in the ee frame: accuracy, robustness, honest covariance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -76,7 +78,9 @@ def test_error_falls_with_frames_and_without_depth():
     for frames in (15, 30, 90):
         scenes = [make_scene(seed, frames, Noise()) for seed in range(8)]
         fits = [fit_keypoints(without_depth(s.observations()), CAMERA) for s in scenes]
-        errors.append(np.median([np.linalg.norm(f.position_ee[-1] - s.true_ee[0, -1]) for f, s in zip(fits, scenes, strict=True)]))
+        errors.append(
+            np.median([np.linalg.norm(f.position_ee[-1] - s.true_ee[0, -1]) for f, s in zip(fits, scenes, strict=True)])
+        )
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 3 * MM
 
@@ -90,7 +94,9 @@ def test_outliers_anywhere_in_the_image_do_not_matter():
     assert 0.75 < fit_keypoints(scene.observations(), CAMERA).inlier_ratio < 0.85
 
 
-@pytest.mark.parametrize("noise", [Noise(), Noise(3.0, 0.010), Noise(1.0, 0.005, 2.0, 0.005), Noise(1.0, 0.005, 2.0, 0.005, 0.1)])
+@pytest.mark.parametrize(
+    "noise", [Noise(), Noise(3.0, 0.010), Noise(1.0, 0.005, 2.0, 0.005), Noise(1.0, 0.005, 2.0, 0.005, 0.1)]
+)
 def test_covariance_is_honest(noise):
     """The mean normalised squared error of 3 coordinates is near 3, white noise or correlated, claimed or not."""
     nees = []
@@ -150,6 +156,16 @@ def test_warm_start_gives_the_same_answer():
     cold = fit_keypoints(o, CAMERA)
     warm: Fit = fit_keypoints(o, CAMERA, start=cold)
     assert np.abs(cold.position_ee - warm.position_ee).max() < 0.1 * MM
+
+
+def test_a_start_that_went_astray_is_given_up():
+    scene = make_scene(2, 60)
+    o = scene.observations()
+    cold = fit_keypoints(o, CAMERA)
+    wrong = replace(
+        cold, position_ee=cold.position_ee + [[0.0], [0.0], [0.0], [0.4]], weight=cold.weight * [1, 1, 1, 0.1]
+    )
+    assert np.abs(fit_keypoints(o, CAMERA, start=wrong).position_ee - scene.true_ee[0]).max() < 10 * MM
 
 
 def test_bad_observations_are_refused():

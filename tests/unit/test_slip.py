@@ -115,7 +115,9 @@ def test_object_that_falls_is_dropped():
     in_base = fallen - depth[:, None, None] * np.array([0.0, 0.0, 1.0])
     in_camera = in_base @ T_camera_base[:3, :3].T + T_camera_base[:3, 3]
     keypoints = scene.keypoints[:at] + observe(scene.rng, scene.stamp[at:], in_camera, WORN)
-    estimates = play(Scene(scene.stamp, scene.q, scene.T_base_ee, scene.T_base_camera, scene.true_ee, keypoints, scene.rng))
+    estimates = play(
+        Scene(scene.stamp, scene.q, scene.T_base_ee, scene.T_base_camera, scene.true_ee, keypoints, scene.rng)
+    )
     dropped = [e for e in estimates if e.event is State.DROPPED]
     assert len(dropped) == 1
     assert dropped[0].stamp - scene.stamp[at] < 1.5

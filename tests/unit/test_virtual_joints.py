@@ -50,7 +50,9 @@ def test_joint_jacobians_equal_finite_differences(kind):
         n = 5 if kind is JointType.REVOLUTE else 2
         point = joint.point + (step[2:5] if n == 5 else 0.0)
         axis = rotation(joint.tangent @ step[:2]) @ joint.axis
-        return replace(joint, axis=axis, point=point, body=joint.body + step[n:].reshape(-1, 3)).keypoints(joint.position)
+        return replace(joint, axis=axis, point=point, body=joint.body + step[n:].reshape(-1, 3)).keypoints(
+            joint.position
+        )
 
     for i, e in enumerate(np.eye(J.shape[-1])):
         np.testing.assert_allclose(J[..., i], (moved(eps * e) - moved(-eps * e)) / (2 * eps), atol=1e-6)
@@ -112,7 +114,9 @@ def test_precise_data_give_the_exact_joint():
     assert joint.type is JointType.REVOLUTE
     assert axis_error(joint, scene.true_ee, JointType.REVOLUTE) < 0.5
     predicted = joint.keypoints(joint.position)
-    assert np.abs(predicted - scene.true_ee[:, joint.first_moving :]).max() < 4 * MM  # the detector claims 6 mm, so that the prior counts
+    assert (
+        np.abs(predicted - scene.true_ee[:, joint.first_moving :]).max() < 4 * MM
+    )  # the detector claims 6 mm, so that the prior counts
     true = scene.true_ee[40, joint.first_moving :]
     position = locate_joint(joint, true, np.tile(1e6 * np.eye(3), (len(true), 1, 1)), 0.0)
     assert position == pytest.approx(joint.position[40], abs=0.02)

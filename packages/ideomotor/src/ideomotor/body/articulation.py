@@ -21,6 +21,7 @@ from ideomotor.body.fit import Fit, Observations
 from ideomotor.body.inner_joint import (
     MEDIAN_CHI2_3,
     Joint,
+    JointPrior,
     fit_joint_steps,
     joint_jacobians,
     robust_loss,
@@ -38,7 +39,7 @@ class ArticulationConfig(Config):
     min_stroke: float = value(0.012, "Least range of motion of a prismatic joint [m].", ge=0.0, le=1.0)
     min_angle: float = value(0.15, "Least range of motion of a revolute joint [rad].", ge=0.0, le=3.0)
     min_arc: float = value(0.012, "Least path of the farthest keypoint on a revolute joint [m].", ge=0.0, le=1.0)
-    evidence: float = value(3.0, "Description length by which a movable object must beat a rigid one.", ge=0.0, le=1e4)
+    evidence: float = value(0.0, "Description length by which a movable object must beat a rigid one.", ge=0.0, le=1e4)
     iterations: int = value(10, "Gauss-Newton iterations of each candidate.", ge=1, le=100)
     correlation_time: float = value(0.3, "Time over which detector errors are correlated [s].", ge=0.01, le=10.0)
 
@@ -114,6 +115,7 @@ def selection_steps(points: Points, config: ArticulationConfig) -> Iterator[Sele
         constants = 3 * K + (4 if joint.type is JointType.REVOLUTE else 2)
         loss = robust_loss(squared_distance(r, points.information) / scale2).sum()
         score = share * (loss + _position_length(points, joint, scale2)) + constants * np.log(effective)
+        score += JointPrior.at(rigid, joint.first_moving).length(joint)
         scores.append(score if _moves(joint, config) else np.inf)
     rigid_loss = robust_loss(squared_distance(points.position - rigid, points.information) / scale2).sum()
     choice = int(np.argmin(scores))

@@ -155,6 +155,10 @@ def fit_keypoints(
         scale = problem.initial_scale(position)
     else:
         position, T_correction, scale = start.position_ee, start.T_camera_corrected, start.scale
+        astray = start.weight.mean(axis=0) < 0.5  # (K,) a start that most frames contradict would keep itself alive
+        if astray.any():
+            position = np.where(astray[:, None], _initial_positions(observations, intrinsics), position)
+            scale = np.where(astray[:, None], problem.initial_scale(position), scale)
     for _ in range(config.iterations):
         terms = problem.linearise(position, T_correction, scale)
         H, b = problem.normal_equations(terms, position, T_correction)

@@ -19,6 +19,7 @@ SATURATION = 16.0  # an outlier costs as much as a residual of 4 sigma (Geman-Mc
 LIMIT_MARGIN = 0.1  # share of the range seen that is added at either end
 HINGE_ACROSS = 0.2  # standard deviation of a hinge off the line between its neighbours, as a share of their distance
 DIRECTION_STD = 0.06  # [rad] of a hinge's axis from the normal of its arm, of a slide's axis from the object
+KNOWN = 1e8  # [1/m^2] information on what is known by definition
 MEDIAN_CHI2_3 = 2.366  # median of chi-square with 3 degrees of freedom
 
 
@@ -80,7 +81,7 @@ def fit_joint_steps(
         The joint after each Gauss-Newton step.
     """
     y, A = y[:, split:], A[:, split:]  # (T, m, 3), (T, m, 3, 3)
-    prior = JointPrior.between(rigid[split - 1] if split else np.zeros(3), rigid[split])
+    prior = JointPrior.at(rigid, split)
     joint = _initial_joint(y, rigid, split, kind, prior.hinge)
     for _ in range(iterations):
         joint, step = _gauss_newton(joint, y, A, prior)
@@ -101,6 +102,11 @@ class JointPrior:
     before: np.ndarray  # (3,) the last keypoint that does not move, or the ee frame's origin [m]
 
     @classmethod
+    def at(cls, rigid: np.ndarray, split: int) -> "JointPrior":
+        """Return the prior of a joint before keypoint ``split`` of those in ``rigid``, (K, 3); 0: at the ee frame."""
+        return cls.between(rigid[split - 1] if split else np.zeros(3), rigid[split])
+
+    @classmethod
     def between(cls, before: np.ndarray, after: np.ndarray) -> "JointPrior":
         """Return the prior of a joint between two keypoints."""
         span = after - before
@@ -109,25 +115,35 @@ class JointPrior:
         std_along, std_across = 0.3 * length + 0.005, HINGE_ACROSS * length + 0.005  # [m]
         return cls(0.5 * (before + after), along / std_along**2 + (np.eye(3) - along) / std_across**2, before)
 
+    def length(self, joint: Joint) -> float:
+        """Return the description length of where and how the joint is."""
+        tilt = self._tilt(joint)[0]
+        length = float(robust_loss(np.array(tilt @ tilt / DIRECTION_STD**2)))
+        if joint.type is JointType.REVOLUTE:
+            off = joint.point - self.hinge
+            length += float(off @ self.information @ off)
+        return length
+
     def add_to(self, H: np.ndarray, g: np.ndarray, joint: Joint) -> None:
         """Add information and gradient, in place."""
-        E, u = joint.tangent, joint.axis
-        far = int(np.argmax(np.linalg.norm(joint.body, axis=1)))
-        J = np.zeros((1 if joint.type is JointType.REVOLUTE else 2, len(g)))
         if joint.type is JointType.REVOLUTE:
             H[2:5, 2:5] += self.information
             g[2:5] += self.information @ (joint.point - self.hinge)
-            arm = joint.body[far] / (np.linalg.norm(joint.body[far]) + 1e-9)
-            tilt = np.array([u @ arm])  # the axis is normal to the arm
-            J[0, :2] = -arm @ skew(u) @ E
-        else:
-            arm = joint.body[far] - self.before
-            arm /= np.linalg.norm(arm) + 1e-9
-            tilt = np.cross(arm, u) @ E * np.sign(u @ arm)  # the axis is along the object
-            J[:, :2] = (E.T @ skew(arm) @ -skew(u) @ E) * np.sign(u @ arm)
+        tilt, J = self._tilt(joint)
         w = robust_weight(np.array(tilt @ tilt / DIRECTION_STD**2)) / DIRECTION_STD**2
-        H += w * J.T @ J
-        g += w * J.T @ tilt
+        H[:2, :2] += w * J.T @ J
+        g[:2] += w * J.T @ tilt
+
+    def _tilt(self, joint: Joint) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sines that are expected to be zero, and their derivatives by turns of the axis, (.., 2)."""
+        E, u = joint.tangent, joint.axis
+        far = int(np.argmax(np.linalg.norm(joint.body, axis=1)))
+        if joint.type is JointType.REVOLUTE:
+            arm = joint.body[far] / (np.linalg.norm(joint.body[far]) + 1e-9)
+            return np.array([u @ arm]), (-arm @ skew(u) @ E)[None]  # the axis is normal to the arm
+        arm = joint.body[far] - self.before
+        arm = arm / (np.linalg.norm(arm) + 1e-9)
+        return skew(arm) @ u, -skew(arm) @ skew(u) @ E  # the axis is along the object
 
 
 def _gauss_newton(joint: Joint, y: np.ndarray, A: np.ndarray, prior: JointPrior) -> tuple[Joint, float]:
@@ -152,7 +168,15 @@ def _gauss_newton(joint: Joint, y: np.ndarray, A: np.ndarray, prior: JointPrior)
     position = joint.position - (g_theta + v @ step) / h
     position = np.clip(position, -3.0, 3.0)
     amplitude = float(np.sqrt(position.var() + (1 / h).mean()))  # EM: the positions are uncertain themselves
-    joint = replace(joint, amplitude=max(amplitude, 1e-3), covariance=np.linalg.inv(H))
+    zero = np.zeros(P)  # where position zero is, is a convention (the mean) and no uncertainty of the body
+    zero[-joint.body.size :] = (
+        joint.body @ skew(joint.axis).T
+        if joint.type is JointType.REVOLUTE
+        else np.tile(joint.axis, (len(joint.body), 1))
+    ).ravel()
+    zero /= np.linalg.norm(zero) + 1e-12
+    covariance = np.linalg.inv(H + KNOWN * np.outer(zero, zero))
+    joint = replace(joint, amplitude=max(amplitude, 1e-3), covariance=covariance)
     return _moved(joint, step, position), float(np.abs(step).max())
 
 

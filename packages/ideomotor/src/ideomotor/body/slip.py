@@ -27,7 +27,7 @@ class SlipConfig(Config):
 
     threshold: float = value(20.0, "Mean squared displacement that is a slip [sigma^2].", ge=1.0, le=1e4)
     min_displacement: float = value(0.012, "Smallest displacement that is a slip [m].", ge=0.0, le=1.0)
-    moved_share: float = value(0.7, "Share of the keypoints that must have moved.", ge=0.1, le=1.0)
+    moved_share: float = value(0.8, "Share of the keypoints that must have moved.", ge=0.1, le=1.0)
     lost_time: float = value(0.7, "Keypoints that agree with nothing for so long count as a slip [s].", ge=0.1, le=10.0)
 
 
