@@ -209,6 +209,7 @@ def test_velocity_actuation(graph: Graph, start: Start) -> None:
     "changes",
     [
         {"urdf": "missing.urdf"},
+        {"urdf": ""},
         {"ee_link": "hand"},
         {"tool": "spoon"},
         {"published_camera_pose": [1.0]},

@@ -65,6 +65,8 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
     def configure(self) -> None:
         """Build the world, create the topics and services."""
         c = self.config
+        if not (c.robot_description or c.urdf):
+            raise ParameterError("robot_description and urdf are both empty, expected URDF text or a path")
         urdf = load_urdf(c.robot_description or Path(c.urdf))
         self._robot = Robot(root_link(parse_urdf(urdf)), urdf, c.ee_link, Path(c.urdf).parent if c.urdf else None)
         if len(c.published_camera_pose) not in (0, 6):
