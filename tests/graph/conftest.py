@@ -12,7 +12,7 @@ from typing import IO, Any
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 
 FIRST_DOMAIN, LAST_DOMAIN = 40, 99  # below 101 the ports stay clear of Linux's ephemeral ones
@@ -98,7 +98,10 @@ class Graph:
         return publisher
 
     def close(self) -> None:
-        """Destroy all nodes."""
+        """Shut down and destroy all nodes."""
+        for node in self.nodes:
+            if isinstance(node, LifecycleNode):
+                node.trigger_shutdown()
         self.executor.shutdown()
         for node in self.nodes:
             node.destroy_node()

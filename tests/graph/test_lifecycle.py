@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from action_msgs.msg import GoalStatus
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from ideomotor_interfaces.action import MoveTip
 from rclpy.action import ActionClient
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_msgs.msg import Float64
 
 from ideomotor.errors import IdeomotorError
+from ideomotor_interfaces.action import MoveTip
 from ideomotor_nodes.diagnostics import OK, STALE, WARN, Report, StreamMonitor, TickMonitor
 from ideomotor_nodes.goals import GoalError, GoalServer
 from ideomotor_nodes.lifecycle import LifecycleNode
@@ -138,14 +138,14 @@ def test_a_node_that_cannot_stop_does_not_stay_active(graph: Graph) -> None:
 
 def test_autostart(graph: Graph) -> None:
     node = graph.add(ExampleNode())
-    assert node.autostart()
+    assert node.autostart() == SUCCESS
     assert node.is_active
     manual = graph.add(ExampleNode(parameter_overrides=[Parameter("autostart", value=False)]))
-    assert manual.autostart()
+    assert manual.autostart() == SUCCESS
     assert not manual.is_active
     failing = graph.add(ExampleNode())
     failing.fail["configure"] = IdeomotorError("no")
-    assert not failing.autostart()
+    assert failing.autostart() == FAILURE
 
 
 def test_diagnostics_are_published_and_name_the_node(graph: Graph) -> None:

@@ -69,8 +69,9 @@ class LifecycleNode(lifecycle.LifecycleNode, Generic[C]):  # type: ignore[misc]
         self._reports: dict[str, Callable[[], Report]] = {}
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", STREAM)
         # steady: a paused simulation must not silence the diagnostics
-        self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics, clock=self._steady_clock)
+        self.steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics, clock=self.steady_clock)
+        self.exit_code: int | None = None
         self._made_by_configure: list[Callable[[], object]] = []
         self._made_by_activate: list[Callable[[], object]] = []
 
@@ -117,13 +118,18 @@ class LifecycleNode(lifecycle.LifecycleNode, Generic[C]):  # type: ignore[misc]
 
     def create_steady_timer(self, period: float, callback: Callable[[], None]) -> Timer:
         """Create a timer that runs on although simulated time stands still."""
-        return self.create_timer(period, callback, clock=self._steady_clock)
+        return self.create_timer(period, callback, clock=self.steady_clock)
 
-    def autostart(self) -> bool:
-        """Configure and activate if the parameter says so; return whether all that was asked for succeeded."""
+    def autostart(self) -> TransitionCallbackReturn:
+        """Configure and activate if the parameter says so; return the result of the last transition."""
         if not self.config.autostart:
-            return True
-        return self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS
+            return SUCCESS
+        result = self.trigger_configure()
+        return self.trigger_activate() if result == SUCCESS else result
+
+    def end(self, exit_code: int) -> None:
+        """End the process that `run_node` started, after the present callback."""
+        self.exit_code = exit_code
 
     # Transitions, called by rclpy
 

@@ -11,9 +11,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from ideomotor.errors import IdeomotorError
-from ideomotor_nodes.lifecycle import LifecycleNode
+from ideomotor_nodes.lifecycle import FAILURE, SUCCESS, LifecycleNode
 
-USAGE_ERROR, START_FAILED = 2, 1  # exit codes
+BAD_INPUT, DEFECT = 2, 1  # exit codes
 POLL = 0.1  # [s] how often a node that receives nothing looks whether a signal came
 
 
@@ -39,7 +39,8 @@ def run_node(node_type: type[LifecycleNode[Any]], args: list[str] | None = None)
     """Start the node, spin until a signal comes, leave the robot in a safe state.
 
     Returns:
-        0 after a signal, 1 if configuring or activating failed at start, 2 if a parameter was refused.
+        0 after a signal; 2 if a parameter was refused, or configuring or activating failed at start because of bad
+        input; 1 if that was a defect; what the node said if it ended itself.
     """
     # our own handlers: rclpy's shut the context down first, and no last command could be sent
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -51,16 +52,17 @@ def run_node(node_type: type[LifecycleNode[Any]], args: list[str] | None = None)
     except (IdeomotorError, ParameterException) as error:
         rclpy.logging.get_logger(node_type.__name__).fatal(f"{error}")
         rclpy.shutdown()
-        return USAGE_ERROR
+        return BAD_INPUT
     logging.getLogger("ideomotor").addHandler(_ToRos(node.get_logger()))
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        if not node.autostart():
-            return START_FAILED
-        while not stop.is_set() and rclpy.ok():
+        result = node.autostart()
+        if result != SUCCESS:
+            return BAD_INPUT if result == FAILURE else DEFECT
+        while not stop.is_set() and rclpy.ok() and node.exit_code is None:
             executor.spin_once(timeout_sec=POLL)
-        return 0
+        return node.exit_code or 0
     finally:
         if rclpy.ok():
             node.trigger_shutdown()
