@@ -1,5 +1,6 @@
 """Synthetic scenes for the body schema: an iiwa waves an object before a camera; no images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,9 @@ RATE = 30.0  # [Hz]
 Q0 = np.array([0.0, 0.6, 0.0, -1.4, 0.0, 1.0, 0.0])
 URDF = Path(__file__).parents[2] / "urdf" / "iiwa7.urdf.xacro"
 CLAIMED_PX, CLAIMED_DEPTH = 1.5, 0.006  # what the detector says of itself
+
+
+Moving = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]  # stamps (T,), rest (K, 3) -> (T, K, 3)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ def observe(rng: np.random.Generator, stamp: np.ndarray, in_camera: np.ndarray, 
     return [Keypoints(stamp[t], NAMES[:K], uv[t], C, depth[t], var, sure) for t in range(T)]
 
 
-def make_scene(seed: int, frames: int = 90, noise: Noise = TYPICAL, moving=None, still: bool = False) -> Scene:
+def make_scene(
+    seed: int, frames: int = 90, noise: Noise = TYPICAL, moving: Moving | None = None, still: bool = False
+) -> Scene:
     """A waving motion; ``moving(rng, stamp, rest (K, 3)) -> (T, K, 3)`` gives an object that is not rigid."""
     rng = np.random.default_rng(seed)
     stamp = np.arange(frames) / RATE

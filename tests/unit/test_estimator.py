@@ -8,24 +8,32 @@ import pytest
 
 from ideomotor.body.articulation import ee_points
 from ideomotor.body.chain import ChainError
-from ideomotor.body.estimator import BodySchemaEstimator, EstimatorConfig, EstimatorConfigs, EstimatorError, State
+from ideomotor.body.estimator import (
+    BodySchemaEstimator,
+    Estimate,
+    EstimatorConfig,
+    EstimatorConfigs,
+    EstimatorError,
+    State,
+)
 from ideomotor.body.fit import FitConfig, fit_keypoints, se3_exp
 from ideomotor.body.frame_buffer import FrameBuffer
 from ideomotor.body.keypoints import KeypointError, Keypoints
-from tests.unit.body_scene import CAMERA, NAMES, TYPICAL, Noise, Scene, hinged, iiwa, make_scene, sliding
+from ideomotor.config import Config
+from tests.unit.body_scene import CAMERA, NAMES, TYPICAL, Moving, Noise, Scene, hinged, iiwa, make_scene, sliding
 
 MM = 1e-3
 
 
-def estimator(scene: Scene, **configs) -> BodySchemaEstimator:
+def estimator(scene: Scene, **configs: Config) -> BodySchemaEstimator:
     return BodySchemaEstimator(iiwa(), CAMERA, scene.T_base_camera, NAMES, "kp_3", EstimatorConfigs(**configs))
 
 
-def play(scene: Scene, e: BodySchemaEstimator):
+def play(scene: Scene, e: BodySchemaEstimator) -> list[Estimate]:
     return [e.update(t, q, k) for t, q, k in zip(scene.stamp, scene.q, scene.keypoints, strict=True)]
 
 
-def tip_error(estimate, scene: Scene) -> float:
+def tip_error(estimate: Estimate, scene: Scene) -> float:
     """Tip of the extended chain against the true one, in the frame of the estimate [m]."""
     i = int(np.argmin(np.abs(scene.stamp - estimate.stamp)))
     q = np.append(scene.q[i], list(estimate.joint_position.values()))
@@ -33,7 +41,7 @@ def tip_error(estimate, scene: Scene) -> float:
     return float(np.linalg.norm(T[:3, 3] - scene.true_ee[i, -1]))
 
 
-def test_tip_of_the_extended_chain():
+def test_tip_of_the_extended_chain() -> None:
     thirty, ninety = [], []
     for seed in range(6):
         scene = make_scene(seed, 90, TYPICAL)
@@ -44,7 +52,7 @@ def test_tip_of_the_extended_chain():
     assert np.median(ninety) < 5 * MM
 
 
-def test_recursive_equals_batch():
+def test_recursive_equals_batch() -> None:
     scene = make_scene(1, 91, TYPICAL)
     newest = play(scene, estimator(scene))[-1]
     batch = fit_keypoints(scene.observations(), CAMERA)
@@ -52,7 +60,7 @@ def test_recursive_equals_batch():
     assert newest.frames == 91
 
 
-def test_first_states_and_events():
+def test_first_states_and_events() -> None:
     scene = make_scene(2, 40)
     estimates = play(scene, estimator(scene))
     assert estimates[0].state is State.ESTIMATING
@@ -66,7 +74,7 @@ def test_first_states_and_events():
 
 
 @pytest.mark.parametrize(("moving", "kind"), [(hinged, "revolute"), (sliding, "prismatic")], ids=["hinged", "sliding"])
-def test_joint_of_the_object_is_found_while_running(moving, kind):
+def test_joint_of_the_object_is_found_while_running(moving: Moving | None, kind: str) -> None:
     scene = make_scene(7, 150, Noise(1.0, 0.004), moving)
     e = estimator(scene)
     estimates = play(scene, e)
@@ -79,7 +87,7 @@ def test_joint_of_the_object_is_found_while_running(moving, kind):
     assert not [x for x in estimates if x.event is State.SLIPPED]
 
 
-def test_camera_refinement_through_the_estimator():
+def test_camera_refinement_through_the_estimator() -> None:
     scene = make_scene(3, 90, Noise(1.0, 0.004))
     off = se3_exp(np.array([0.015, -0.01, 0.008, 0.02, -0.02, 0.02]))
     wrong = replace(scene, T_base_camera=scene.T_base_camera @ off)
@@ -90,7 +98,7 @@ def test_camera_refinement_through_the_estimator():
     assert errors[1] < 10 * MM < errors[0]
 
 
-def test_same_messages_same_estimates():
+def test_same_messages_same_estimates() -> None:
     scene = make_scene(4, 60, Noise(1.0, 0.004, outliers=0.1))
     e = estimator(scene)
     first = [x.position_ee for x in play(scene, e)]
@@ -99,7 +107,7 @@ def test_same_messages_same_estimates():
         assert (a is None and b is None) or np.array_equal(a, b)
 
 
-def test_memory_is_bounded_and_remembers_the_past():
+def test_memory_is_bounded_and_remembers_the_past() -> None:
     scene = make_scene(5, 200)
     buffer = FrameBuffer(60, 4)
     for k, T in zip(scene.keypoints, np.linalg.inv(scene.T_base_camera) @ scene.T_base_ee, strict=True):
@@ -116,7 +124,7 @@ def test_memory_is_bounded_and_remembers_the_past():
     assert len(buffer) == 5
 
 
-def test_update_fits_into_a_frame():
+def test_update_fits_into_a_frame() -> None:
     """Bounded work: far below 33 ms of processor time, whatever the machine is doing."""
     scene = make_scene(6, 200, TYPICAL)
     e, spent = estimator(scene), []
@@ -127,7 +135,7 @@ def test_update_fits_into_a_frame():
     assert np.quantile(spent[100:], 0.95) < 15 * MM
 
 
-def test_missing_depth_and_empty_frames_are_survived():
+def test_missing_depth_and_empty_frames_are_survived() -> None:
     scene = make_scene(7, 90)
     none = np.full(4, np.nan)
     empty = Keypoints(0.0, (), *(np.zeros(s) for s in ((0, 2), (0, 2, 2), (0,), (0,), (0,))))
@@ -140,7 +148,7 @@ def test_missing_depth_and_empty_frames_are_survived():
     assert tip_error(estimates[-1], scene) < 10 * MM
 
 
-def test_without_any_depth_it_waits_until_the_motion_was_informative():
+def test_without_any_depth_it_waits_until_the_motion_was_informative() -> None:
     still = make_scene(8, 60, still=True)
     none = np.full(4, np.nan)
     blind = [replace(k, depth=none, depth_variance=none) for k in still.keypoints]
@@ -149,7 +157,7 @@ def test_without_any_depth_it_waits_until_the_motion_was_informative():
     assert len(estimates[-1].observability.unobserved) == 4
 
 
-def test_bad_input_is_refused_and_changes_nothing():
+def test_bad_input_is_refused_and_changes_nothing() -> None:
     scene = make_scene(9, 40)
     e = estimator(scene)
     before = play(scene, e)[-1]
@@ -174,7 +182,7 @@ def test_bad_input_is_refused_and_changes_nothing():
         estimator(scene).refine()
 
 
-def test_points_of_frames_without_depth_are_rays():
+def test_points_of_frames_without_depth_are_rays() -> None:
     """A ray has no information along itself, and full information across."""
     scene = make_scene(0, 10, Noise(px=0.0, depth=0.0))
     o = scene.observations()

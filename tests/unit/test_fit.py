@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ideomotor.body.fit import (
-    Fit, FitConfig, FitError, Observations, _Problem, fit_keypoints, se3_exp, se3_log, skew, stack_observations,
+    Fit,
+    FitConfig,
+    FitError,
+    Observations,
+    _Problem,
+    fit_keypoints,
+    se3_exp,
+    se3_log,
+    skew,
+    stack_observations,
 )  # fmt: skip
 from ideomotor.body.noise import NoiseModel, correlation, noise_model
 from tests.unit.body_scene import CAMERA, TYPICAL, Noise, make_scene
@@ -31,7 +40,7 @@ def without_depth(o: Observations) -> Observations:
     return Observations(o.stamp, o.T_camera_ee, o.uv, o.uv_covariance, nan, o.depth_variance, o.confidence)
 
 
-def test_noise_free_data_give_the_exact_positions():
+def test_noise_free_data_give_the_exact_positions() -> None:
     scene = make_scene(0, 30, Noise(px=0.0, depth=0.0))
     fit = fit_keypoints(scene.observations(), CAMERA)
     assert np.abs(fit.position_ee - scene.true_ee[0]).max() < 1e-5  # the prior pulls a little
@@ -39,7 +48,7 @@ def test_noise_free_data_give_the_exact_positions():
 
 
 @pytest.mark.parametrize("refine", [False, True])
-def test_normal_equations_equal_finite_differences(refine):
+def test_normal_equations_equal_finite_differences(refine: bool) -> None:
     """b is the gradient and H the Gauss-Newton Hessian of the whitened residuals."""
     scene = make_scene(1, 8)
     problem = _Problem(scene.observations(), CAMERA, FitConfig(refine_camera=refine))
@@ -47,7 +56,7 @@ def test_normal_equations_equal_finite_differences(refine):
     terms = problem.linearise(position, T, np.ones((4, 2)))
     weights = terms.root_weight / np.stack([terms.scale[:, 0], terms.scale[:, 0], terms.scale[:, 1]], -1)
 
-    def residual(x):
+    def residual(x: np.ndarray) -> np.ndarray:
         r, r_depth = problem.whitened(problem.points(position + x[:12].reshape(4, 3), T @ se3_exp(x[12:]))[0])
         return (np.concatenate([r, r_depth[..., None]], axis=-1) * weights).ravel()
 
@@ -65,15 +74,16 @@ def test_normal_equations_equal_finite_differences(refine):
     ("frames", "noise", "published"),
     [
         (5, Noise(1.0, 0.005), 3.7), (15, Noise(1.0, 0.005), 2.0), (30, Noise(1.0, 0.005), 1.9),
-        (90, Noise(1.0, 0.005), 0.9), (5, Noise(3.0, 0.010), 9.9), (30, Noise(3.0, 0.010), 3.7), (90, Noise(3.0, 0.010), 1.9),
+        (90, Noise(1.0, 0.005), 0.9), (5, Noise(3.0, 0.010), 9.9), (30, Noise(3.0, 0.010), 3.7),
+        (90, Noise(3.0, 0.010), 1.9),
     ],
 )  # fmt: skip
-def test_accuracy_is_that_of_the_reference_port(frames, noise, published):
+def test_accuracy_is_that_of_the_reference_port(frames: int, noise: Noise, published: float) -> None:
     """papers.md section 1, measured table, columns uv + depth."""
     assert tip_errors(frames, noise).mean() < 1.5 * published * MM
 
 
-def test_error_falls_with_frames_and_without_depth():
+def test_error_falls_with_frames_and_without_depth() -> None:
     errors = []
     for frames in (15, 30, 90):
         scenes = [make_scene(seed, frames, Noise()) for seed in range(8)]
@@ -85,7 +95,7 @@ def test_error_falls_with_frames_and_without_depth():
     assert errors[2] < 3 * MM
 
 
-def test_outliers_anywhere_in_the_image_do_not_matter():
+def test_outliers_anywhere_in_the_image_do_not_matter() -> None:
     with_outliers = Noise(1.0, 0.004, 1.0, 0.004, outliers=0.2)
     clean, dirty = tip_errors(90, TYPICAL), tip_errors(90, with_outliers)
     assert np.median(dirty) < 6 * MM
@@ -97,7 +107,7 @@ def test_outliers_anywhere_in_the_image_do_not_matter():
 @pytest.mark.parametrize(
     "noise", [Noise(), Noise(3.0, 0.010), Noise(1.0, 0.005, 2.0, 0.005), Noise(1.0, 0.005, 2.0, 0.005, 0.1)]
 )
-def test_covariance_is_honest(noise):
+def test_covariance_is_honest(noise: Noise) -> None:
     """The mean normalised squared error of 3 coordinates is near 3, white noise or correlated, claimed or not."""
     nees = []
     for seed in range(20):
@@ -109,7 +119,7 @@ def test_covariance_is_honest(noise):
     assert np.mean(np.array(nees) < 11.3) > 0.9  # 99 % of chi-square with 3 degrees of freedom
 
 
-def test_camera_pose_is_refined():
+def test_camera_pose_is_refined() -> None:
     """Camera off by 2 cm and 2 deg: the tip is wrong by centimetres without, by millimetres with refinement."""
     fixed, refined, camera = [], [], []
     for seed in range(8):
@@ -129,7 +139,7 @@ def test_camera_pose_is_refined():
     assert np.linalg.eigvalsh(fit.camera_covariance)[0] > 0
 
 
-def test_no_motion_is_survived_and_known_to_be_uncertain():
+def test_no_motion_is_survived_and_known_to_be_uncertain() -> None:
     """One view without depth: the distance along the ray keeps its prior uncertainty."""
     scene = make_scene(0, 20, Noise(), still=True)
     fit = fit_keypoints(without_depth(scene.observations()), CAMERA)
@@ -139,7 +149,7 @@ def test_no_motion_is_survived_and_known_to_be_uncertain():
     assert largest[1] < 0.05
 
 
-def test_one_frame_and_unseen_keypoints_are_survived():
+def test_one_frame_and_unseen_keypoints_are_survived() -> None:
     scene = make_scene(0, 5)
     o = scene.observations()
     confidence = o.confidence.copy()
@@ -151,28 +161,30 @@ def test_one_frame_and_unseen_keypoints_are_survived():
     assert np.isfinite(fit_keypoints(one, CAMERA).covariance).all()
 
 
-def test_warm_start_gives_the_same_answer():
+def test_warm_start_gives_the_same_answer() -> None:
     o = make_scene(2, 60).observations()
     cold = fit_keypoints(o, CAMERA)
     warm: Fit = fit_keypoints(o, CAMERA, start=cold)
     assert np.abs(cold.position_ee - warm.position_ee).max() < 0.1 * MM
 
 
-def test_a_start_that_went_astray_is_given_up():
+def test_a_start_that_went_astray_is_given_up() -> None:
     scene = make_scene(2, 60)
     o = scene.observations()
     cold = fit_keypoints(o, CAMERA)
     wrong = replace(
-        cold, position_ee=cold.position_ee + [[0.0], [0.0], [0.0], [0.4]], weight=cold.weight * [1, 1, 1, 0.1]
+        cold,
+        position_ee=cold.position_ee + np.array([[0.0], [0.0], [0.0], [0.4]]),
+        weight=cold.weight * np.array([1, 1, 1, 0.1]),
     )
     assert np.abs(fit_keypoints(o, CAMERA, start=wrong).position_ee - scene.true_ee[0]).max() < 10 * MM
 
 
-def test_bad_observations_are_refused():
+def test_bad_observations_are_refused() -> None:
     scene = make_scene(0, 5)
     with pytest.raises(FitError, match="0 frames with keypoint names"):
         stack_observations([], np.zeros((0, 4, 4)), np.eye(4))
-    with pytest.raises(FitError, match="5 frames .* and 4 poses"):
+    with pytest.raises(FitError, match=r"5 frames .* and 4 poses"):
         stack_observations(scene.keypoints, scene.T_base_ee[:4], np.eye(4))
     with pytest.raises(FitError, match="not finite"):
         stack_observations(scene.keypoints, scene.T_base_ee * np.nan, np.eye(4))
@@ -181,7 +193,7 @@ def test_bad_observations_are_refused():
         Observations(o.stamp, o.T_camera_ee, o.uv, o.uv_covariance, o.depth[:, 0], o.depth_variance, o.confidence)
 
 
-def test_noise_model_finds_both_parts():
+def test_noise_model_finds_both_parts() -> None:
     """Known variances of white and correlated noise are recovered."""
     rng = np.random.default_rng(0)
     stamp = np.arange(200) / 30.0
@@ -200,11 +212,11 @@ vector = st.tuples(coordinate, coordinate, coordinate).map(np.array)
 
 @settings(max_examples=50, deadline=None)
 @given(vector, vector)
-def test_se3_exp_and_log_are_inverse(v, w):
+def test_se3_exp_and_log_are_inverse(v: np.ndarray, w: np.ndarray) -> None:
     np.testing.assert_allclose(se3_log(se3_exp(np.concatenate([v, w]))), np.concatenate([v, w]), atol=1e-9)
 
 
 @settings(max_examples=50, deadline=None)
 @given(vector, vector)
-def test_skew_is_the_cross_product(a, b):
+def test_skew_is_the_cross_product(a: np.ndarray, b: np.ndarray) -> None:
     np.testing.assert_allclose(skew(a) @ b, np.cross(a, b), atol=1e-12)

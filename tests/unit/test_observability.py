@@ -6,12 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ideomotor.body.excitation import ExcitationConfig, ExcitationError, excitation_trajectory
-from ideomotor.body.fit import FitConfig, Observations, fit_keypoints
-from ideomotor.body.observability import observability, suggest_motion
-from tests.unit.body_scene import CAMERA, NAMES, Q0, Noise, iiwa, make_scene
+from ideomotor.body.fit import Fit, FitConfig, Observations, fit_keypoints
+from ideomotor.body.observability import Observability, observability, suggest_motion
+from tests.unit.body_scene import CAMERA, NAMES, Q0, Noise, Scene, iiwa, make_scene
 
 
-def verdict(still: bool, depth: bool, refine: bool = False, frames: int = 60):
+def verdict(
+    still: bool, depth: bool, refine: bool = False, frames: int = 60
+) -> tuple[Observability, str, tuple[Scene, Fit, FitConfig]]:
     scene = make_scene(0, frames, Noise(), still=still)
     o = scene.observations()
     if not depth:
@@ -23,20 +25,20 @@ def verdict(still: bool, depth: bool, refine: bool = False, frames: int = 60):
     return report, suggest_motion(fit, iiwa(), scene.q[-1], scene.T_base_camera, config), (scene, fit, config)
 
 
-def test_waving_with_depth_identifies_all_keypoints():
+def test_waving_with_depth_identifies_all_keypoints() -> None:
     report, _, _ = verdict(still=False, depth=True)
     assert report.complete
     assert report.weakest_std < 0.01
 
 
-def test_without_motion_and_depth_the_optical_axis_is_unobserved():
+def test_without_motion_and_depth_the_optical_axis_is_unobserved() -> None:
     report, suggestion, _ = verdict(still=True, depth=False)
     assert [d.name for d in report.unobserved] == [f"{n} along the camera's optical axis" for n in NAMES]
     assert all(d.std > 0.2 for d in report.unobserved)
     assert suggestion.startswith("move iiwa_joint_")
 
 
-def test_without_motion_the_camera_is_not_identified():
+def test_without_motion_the_camera_is_not_identified() -> None:
     report, suggestion, _ = verdict(still=True, depth=True, refine=True)
     names = [d.name for d in report.unobserved]
     assert "camera roll (about its optical axis)" in names
@@ -46,7 +48,7 @@ def test_without_motion_the_camera_is_not_identified():
     assert len(waved.unobserved) < len(report.unobserved)
 
 
-def test_suggested_motion_helps_more_than_the_last_joint_or_none():
+def test_suggested_motion_helps_more_than_the_last_joint_or_none() -> None:
     """Going where the suggestion says reduces the uncertainty, by more than another joint does."""
     _, suggestion, (scene, fit, config) = verdict(still=True, depth=False)
     name, move = suggestion.split()[1], float(suggestion.split()[-1])
@@ -69,7 +71,7 @@ def test_suggested_motion_helps_more_than_the_last_joint_or_none():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000), st.floats(1.0, 6.0), st.floats(0.0, 3.0))
-def test_waving_respects_limits_and_starts_and_ends_at_rest(seed, duration, amplitude):
+def test_waving_respects_limits_and_starts_and_ends_at_rest(seed: int, duration: float, amplitude: float) -> None:
     rng = np.random.default_rng(seed)
     chain, config = iiwa(), ExcitationConfig(duration=duration, wrist_amplitude=amplitude, velocity_share=0.3)
     q0 = chain.random(rng, margin=0.02)
@@ -83,13 +85,13 @@ def test_waving_respects_limits_and_starts_and_ends_at_rest(seed, duration, ampl
     np.testing.assert_allclose(wave.at(duration + 1.0), q0, atol=1e-12)
 
 
-def test_waving_is_repeatable_and_moves_the_wrist():
+def test_waving_is_repeatable_and_moves_the_wrist() -> None:
     a, b = (excitation_trajectory(iiwa(), Q0, np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(a.position, b.position)
     assert np.ptp(a.position[:, -1]) > 0.4
 
 
-def test_waving_refuses_a_bad_start():
+def test_waving_refuses_a_bad_start() -> None:
     with pytest.raises(ExcitationError, match="expected 7 finite positions"):
         excitation_trajectory(iiwa(), np.zeros(3), np.random.default_rng(0))
     with pytest.raises(ExcitationError, match="outside the limits of 'iiwa_joint_2'"):

@@ -1,22 +1,36 @@
 """The slip detector on innovations, and slips and drops seen by the estimator."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ideomotor.body.estimator import BodySchemaEstimator, State
+from ideomotor.body.estimator import BodySchemaEstimator, Estimate, State
 from ideomotor.body.inner_joint import rotation
 from ideomotor.body.noise import NoiseModel
-from ideomotor.body.slip import SlipDetector
-from tests.unit.body_scene import CAMERA, NAMES, TYPICAL, Noise, Scene, correlated, hinged, iiwa, make_scene, observe
+from ideomotor.body.slip import Slip, SlipDetector
+from tests.unit.body_scene import (
+    CAMERA,
+    NAMES,
+    TYPICAL,
+    Moving,
+    Noise,
+    Scene,
+    correlated,
+    hinged,
+    iiwa,
+    make_scene,
+    observe,
+)
 
 WORN = Noise(1.0, 0.004, 1.5, 0.004, outliers=0.05)
 SIGMA = 0.006
 
 
-def slipping(at: float):
+def slipping(at: float) -> Moving:
     """An object that moves by 20 to 60 mm and 30 deg at time ``at``."""
 
-    def moving(rng, stamp, rest):
+    def moving(rng: np.random.Generator, stamp: np.ndarray, rest: np.ndarray) -> np.ndarray:
         a, b = rng.normal(size=(2, 3))
         R = rotation(np.deg2rad(30) * b / np.linalg.norm(b))
         after = (rest - 0.3 * rest[0]) @ R.T + 0.3 * rest[0] + rng.uniform(0.02, 0.06) * a / np.linalg.norm(a)
@@ -25,12 +39,12 @@ def slipping(at: float):
     return moving
 
 
-def play(scene: Scene, estimator: BodySchemaEstimator | None = None):
+def play(scene: Scene, estimator: BodySchemaEstimator | None = None) -> list[Estimate]:
     estimator = estimator or BodySchemaEstimator(iiwa(), CAMERA, scene.T_base_camera, NAMES, "kp_3")
     return [estimator.update(t, q, k) for t, q, k in zip(scene.stamp, scene.q, scene.keypoints, strict=True)]
 
 
-def feed(detector: SlipDetector, residual: np.ndarray):
+def feed(detector: SlipDetector, residual: np.ndarray) -> tuple[int, Slip] | None:
     """First slip reported for residuals (T, K, 3) at 30 Hz, with its frame."""
     A, P = np.tile(np.eye(3) / SIGMA**2, (4, 1, 1)), np.tile(np.eye(3) * 0.002**2, (4, 1, 1))
     for t, r in enumerate(residual):
@@ -40,13 +54,13 @@ def feed(detector: SlipDetector, residual: np.ndarray):
     return None
 
 
-def noise(rng, frames: int) -> np.ndarray:
+def noise(rng: np.random.Generator, frames: int) -> np.ndarray:
     white = rng.normal(size=(frames, 4, 3)) * SIGMA * np.sqrt(0.5)
     return white + correlated(rng, np.arange(frames) / 30, SIGMA * np.sqrt(0.5), (4, 3))
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_displacement_is_found_with_its_time_and_size(seed):
+def test_displacement_is_found_with_its_time_and_size(seed: int) -> None:
     rng = np.random.default_rng(seed)
     residual = noise(rng, 120)
     displacement = np.array([0.0, 0.03, 0.02])
@@ -59,19 +73,19 @@ def test_displacement_is_found_with_its_time_and_size(seed):
     assert np.abs(np.nanmedian(slip.displacement, axis=0) - displacement).max() < 0.015
 
 
-def test_no_alarm_without_slip_in_minutes():
+def test_no_alarm_without_slip_in_minutes() -> None:
     rng = np.random.default_rng(0)
     assert feed(SlipDetector(), noise(rng, 30 * 60)) is None
 
 
-def test_one_keypoint_alone_is_no_slip():
+def test_one_keypoint_alone_is_no_slip() -> None:
     rng = np.random.default_rng(1)
     residual = noise(rng, 150)
     residual[60:, 3] += 0.1
     assert feed(SlipDetector(), residual) is None
 
 
-def test_keypoints_that_agree_with_nothing_are_lost():
+def test_keypoints_that_agree_with_nothing_are_lost() -> None:
     rng = np.random.default_rng(2)
     residual = noise(rng, 150)
     residual[60:] += rng.uniform(-0.5, 0.5, size=(90, 4, 3))
@@ -80,7 +94,7 @@ def test_keypoints_that_agree_with_nothing_are_lost():
     assert 60 <= found[0] < 100
 
 
-def test_slip_is_detected_and_recovered():
+def test_slip_is_detected_and_recovered() -> None:
     delays, tips = [], []
     for seed in range(5):
         scene = make_scene(seed, 150, WORN, slipping(2.5))
@@ -100,13 +114,13 @@ def test_slip_is_detected_and_recovered():
 
 
 @pytest.mark.parametrize("moving", [None, hinged], ids=["rigid", "hinged"])
-def test_no_false_alarm_while_waving(moving):
+def test_no_false_alarm_while_waving(moving: Moving | None) -> None:
     """12 s each; minutes of it are in docs/body_schema.md."""
     scene = make_scene(11, 180, WORN if moving is None else TYPICAL, moving)
     assert not [e for e in play(scene) if e.event in (State.SLIPPED, State.DROPPED)]
 
 
-def test_object_that_falls_is_dropped():
+def test_object_that_falls_is_dropped() -> None:
     scene = make_scene(3, 150, WORN)
     at = 75
     T_camera_base = np.linalg.inv(scene.T_base_camera)
@@ -125,9 +139,7 @@ def test_object_that_falls_is_dropped():
     assert estimates[-1].state is State.DROPPED
 
 
-def test_object_that_disappears_is_dropped_and_found_again():
-    from dataclasses import replace
-
+def test_object_that_disappears_is_dropped_and_found_again() -> None:
     scene = make_scene(4, 180, WORN)
     gone = [replace(k, confidence=np.full(4, 0.02)) if 60 <= i < 100 else k for i, k in enumerate(scene.keypoints)]
     estimates = play(replace(scene, keypoints=gone))

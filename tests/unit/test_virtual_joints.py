@@ -5,14 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ideomotor.body.articulation import ee_points, select_joint
+from ideomotor.body.articulation import Selection, ee_points, select_joint
 from ideomotor.body.extension import ExtensionError, JointType
-from ideomotor.body.fit import fit_keypoints
+from ideomotor.body.fit import Fit, fit_keypoints
 from ideomotor.body.inner_joint import (
-    DIRECTION_STD, Joint, JointPrior, _gauss_newton, joint_jacobians, locate_joint, robust_loss, rotation,
+    DIRECTION_STD,
+    Joint,
+    JointPrior,
+    _gauss_newton,
+    joint_jacobians,
+    locate_joint,
+    robust_loss,
+    rotation,
 )  # fmt: skip
 from ideomotor.body.virtual_joints import HeldObject, build_extension, tip_covariance
-from tests.unit.body_scene import CAMERA, NAMES, TYPICAL, Noise, hinged, iiwa, make_scene, sliding
+from tests.unit.body_scene import CAMERA, NAMES, TYPICAL, Moving, Noise, Scene, hinged, iiwa, make_scene, sliding
 
 MM = 1e-3
 
@@ -26,7 +33,7 @@ def a_joint(kind: JointType) -> Joint:
     )  # fmt: skip
 
 
-def select(seed: int, moving, noise: Noise = TYPICAL):
+def select(seed: int, moving: Moving | None, noise: Noise = TYPICAL) -> tuple[Scene, Fit, Selection]:
     scene = make_scene(seed, 90, noise, moving)
     observations = scene.observations()
     fit = fit_keypoints(observations, CAMERA)
@@ -42,11 +49,11 @@ def axis_error(joint: Joint, true_ee: np.ndarray, kind: JointType) -> float:
 
 
 @pytest.mark.parametrize("kind", [JointType.REVOLUTE, JointType.PRISMATIC])
-def test_joint_jacobians_equal_finite_differences(kind):
+def test_joint_jacobians_equal_finite_differences(kind: JointType) -> None:
     joint, eps = a_joint(kind), 1e-6
     J, J_theta = joint_jacobians(joint)
 
-    def moved(step):
+    def moved(step: np.ndarray) -> np.ndarray:
         n = 5 if kind is JointType.REVOLUTE else 2
         point = joint.point + (step[2:5] if n == 5 else 0.0)
         axis = rotation(joint.tangent @ step[:2]) @ joint.axis
@@ -61,7 +68,7 @@ def test_joint_jacobians_equal_finite_differences(kind):
 
 
 @pytest.mark.parametrize("kind", [JointType.REVOLUTE, JointType.PRISMATIC])
-def test_prior_gradient_equals_finite_differences(kind):
+def test_prior_gradient_equals_finite_differences(kind: JointType) -> None:
     """The expectation on the axis is a Geman-McClure loss of its tilt."""
     across = np.array([[0.05, 0.0, 0.001], [0.1, 0.0, 0.002]])
     along = np.array([[0.0, 0.002, 0.05], [0.0, 0.004, 0.1]])
@@ -71,7 +78,7 @@ def test_prior_gradient_equals_finite_differences(kind):
     arm = joint.body[1] if kind is JointType.REVOLUTE else joint.body[1] - joint.point
     arm = arm / np.linalg.norm(arm)
 
-    def cost(turn):
+    def cost(turn: np.ndarray) -> float:
         u = rotation(joint.tangent @ turn) @ joint.axis
         tilt2 = (u @ arm) ** 2 if kind is JointType.REVOLUTE else 1 - (u @ arm) ** 2
         return 0.5 * robust_loss(tilt2 / DIRECTION_STD**2)
@@ -86,7 +93,7 @@ def test_prior_gradient_equals_finite_differences(kind):
 @pytest.mark.parametrize(
     ("moving", "kind"), [(hinged, JointType.REVOLUTE), (sliding, JointType.PRISMATIC)], ids=["hinged", "sliding"]
 )
-def test_type_and_axis_of_a_movable_object(moving, kind):
+def test_type_and_axis_of_a_movable_object(moving: Moving | None, kind: JointType) -> None:
     """Type right at 5 to 6 mm correlated noise; axis within a few degrees; the tip is followed."""
     right, angles, tips = 0, [], []
     for seed in range(8):
@@ -103,11 +110,11 @@ def test_type_and_axis_of_a_movable_object(moving, kind):
 
 
 @pytest.mark.parametrize("noise", [TYPICAL, Noise(1.0, 0.005, 2.0, 0.006, outliers=0.1)])
-def test_a_rigid_object_is_not_called_movable(noise):
+def test_a_rigid_object_is_not_called_movable(noise: Noise) -> None:
     assert all(select(seed, None, noise)[2].joint is None for seed in range(6))
 
 
-def test_precise_data_give_the_exact_joint():
+def test_precise_data_give_the_exact_joint() -> None:
     scene, _, selection = select(0, hinged, Noise(px=0.1, depth=0.0005))
     joint = selection.joint
     assert joint is not None
@@ -125,7 +132,7 @@ def test_precise_data_give_the_exact_joint():
     assert high > joint.position.max() - 0.05
 
 
-def test_gauss_newton_step_lowers_the_cost():
+def test_gauss_newton_step_lowers_the_cost() -> None:
     joint = a_joint(JointType.REVOLUTE)
     y = joint.keypoints(joint.position) + 0.003 * np.random.default_rng(0).normal(size=(7, 2, 3))
     A = np.tile(np.eye(3) / 0.003**2, (7, 2, 1, 1))
@@ -135,12 +142,12 @@ def test_gauss_newton_step_lowers_the_cost():
     assert cost[1] < cost[0]
 
 
-def fitted(seed: int = 0):
+def fitted(seed: int = 0) -> tuple[Scene, HeldObject]:
     scene = make_scene(seed)
     return scene, HeldObject.from_fit(fit_keypoints(scene.observations(), CAMERA))
 
 
-def test_chain_of_a_rigid_object_goes_through_its_keypoints():
+def test_chain_of_a_rigid_object_goes_through_its_keypoints() -> None:
     """Forward kinematics of the extended chain reaches every estimated keypoint, z along each segment."""
     _, held = fitted()
     extension = build_extension(held, NAMES, "kp_3", ee_link="iiwa_link_ee")
@@ -159,7 +166,7 @@ def test_chain_of_a_rigid_object_goes_through_its_keypoints():
 
 
 @pytest.mark.parametrize("moving", [hinged, sliding], ids=["hinged", "sliding"])
-def test_chain_of_a_movable_object_follows_its_joint(moving):
+def test_chain_of_a_movable_object_follows_its_joint(moving: Moving | None) -> None:
     scene, fit, selection = select(0, moving, Noise(px=0.3, depth=0.002))
     joint = selection.joint
     assert joint is not None
@@ -177,7 +184,7 @@ def test_chain_of_a_movable_object_follows_its_joint(moving):
     assert movable[0].covariance.any()
 
 
-def test_tip_covariance_is_that_of_samples():
+def test_tip_covariance_is_that_of_samples() -> None:
     """Propagation to first order agrees with drawing keypoints from their covariance."""
     _, held = fitted()
     rng = np.random.default_rng(0)
@@ -190,7 +197,7 @@ def test_tip_covariance_is_that_of_samples():
     np.testing.assert_allclose(covariance, sampled, atol=0.1 * np.abs(covariance).max())
 
 
-def test_tip_may_be_any_keypoint_and_names_must_fit():
+def test_tip_may_be_any_keypoint_and_names_must_fit() -> None:
     _, held = fitted()
     extension = build_extension(held, NAMES, "kp_1", ee_link="iiwa_link_ee", prefix="tool_")
     assert extension.tip_link == "tool_kp_1"
@@ -200,7 +207,7 @@ def test_tip_may_be_any_keypoint_and_names_must_fit():
         build_extension(held, NAMES[:3], "kp_1", ee_link="iiwa_link_ee")
 
 
-def test_coincident_keypoints_have_no_direction_but_a_frame():
+def test_coincident_keypoints_have_no_direction_but_a_frame() -> None:
     held = HeldObject(np.zeros((2, 3)), 1e-6 * np.eye(6))
     extension = build_extension(held, ("a", "b"), "b", ee_link="iiwa_link_ee")
     assert all(not joint.rpy.any() for joint in extension.joints)
