@@ -3,7 +3,7 @@
 import io
 import logging
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +44,9 @@ def shapes_of(urdf: str, resolve: Callable[[str], Path | None]) -> tuple[Shape, 
         resolve: gives the file of a mesh's URI (`mesh_resolver`), or None.
 
     Raises:
-        RobotVisualError: if the description is not a URDF.
+        IdeomotorError: if the description is not a URDF.
     """
+    parse_urdf(urdf)
     try:
         robot = yourdfpy.URDF.load(
             io.BytesIO(urdf.encode()), build_scene_graph=False, load_meshes=False, build_collision_scene_graph=False
@@ -167,6 +168,10 @@ class LinkTree:
             q[joint.idx_q : joint.idx_q + joint.nq] = [x] if joint.nq == 1 else [np.cos(x), np.sin(x)]
         pin.framesForwardKinematics(self._model, self._data, q)
         return {link: self._data.oMf[i].homogeneous for link, i in self._frame.items()}
+
+    def has(self, links: Iterable[str]) -> bool:
+        """Whether all links exist."""
+        return all(link in self._frame for link in links)
 
     def path_to(self, link: str) -> tuple[str, ...]:
         """Return the links from the root to ``link``."""

@@ -7,7 +7,7 @@ Whoever drives it calls `update` at the rate the browser shall see (10 to 30 Hz)
 import logging
 import socket
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from viser import uplot
 
 from ideomotor.body.camera import Intrinsics
-from ideomotor.body.draw import keypoint_colour
+from ideomotor.body.draw import draw_chain, draw_keypoints, keypoint_colour
 from ideomotor.body.keypoints import Keypoints
 from ideomotor.body.uncertainty import ellipsoid
 from ideomotor.config import Config, value
@@ -63,6 +63,7 @@ class BodyView:
     inlier_ratio: float  # [0, 1]
     tip_std: float  # [m]
     joints: tuple[str, ...]  # one line each, ready to read
+    keypoint_links: tuple[str, ...] = ()  # link of each keypoint, in the detector's order
     unobserved: tuple[str, ...] = ()
     suggestion: str = ""
 
@@ -93,9 +94,10 @@ class Viewer:
         self._keypoints: Keypoints | None = None
         self._body: BodyView | None = None
         self._errors: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=4096) for name in ERRORS}
-        self._images: dict[str, np.ndarray] = {}
+        self._image: np.ndarray | None = None
         self._changed: set[str] = set()
         self._links: dict[str, viser.FrameHandle] = {}
+        self._chain_positions: list[np.ndarray] = []  # poses of the extension's links in the base
         self._build_scene()
         self._build_panels()
 
@@ -155,9 +157,9 @@ class Viewer:
         self._camera = (intrinsics, np.asarray(T_base_camera, dtype=float))
         self._changed.update(("camera", "keypoints"))
 
-    def set_image(self, rgb: np.ndarray, annotated: np.ndarray | None = None) -> None:
-        """Show a camera image in the frustum and, annotated if given, in the panel; (H, W, 3) uint8."""
-        self._images = {"frustum": rgb, "panel": rgb if annotated is None else annotated}
+    def set_image(self, rgb: np.ndarray) -> None:
+        """Show a camera image, shape (H, W, 3) uint8: in the frustum, and in the panel with keypoints and chain."""
+        self._image = rgb
         self._changed.update(("camera", "image"))
 
     def set_keypoints(self, keypoints: Keypoints) -> None:
@@ -178,6 +180,49 @@ class Viewer:
         series.append((stamp, error))
         self._changed.add("errors")
 
+    def compare_keypoints(self, keypoints: Keypoints, positions: Mapping[str, float]) -> None:
+        """Append the median re-projection error of confident keypoints, at joint positions of the same time."""
+        body = self._body
+        if self._chain is None or self._camera is None or body is None or not self._chain.has(body.keypoint_links):
+            return
+        if len(body.keypoint_links) != len(keypoints.names) or not set(self._chain.joint_names) <= positions.keys():
+            return
+        seen = keypoints.confidence >= self._config.min_confidence
+        if seen.any():
+            intrinsics, T_base_camera = self._camera
+            poses = self._chain.link_poses(positions)
+            expected = _in_frame(np.linalg.inv(T_base_camera), [poses[link] for link in body.keypoint_links])
+            error = np.linalg.norm(intrinsics.project(expected) - keypoints.uv, axis=1)  # (K,)
+            self.add_error("reprojection", keypoints.stamp, float(np.median(error[seen])))
+
+    def compare_tip(self, stamp: float, tip_base: np.ndarray, positions: Mapping[str, float]) -> None:
+        """Append the distance of the chain's tip from the true one, shape (3,) [m], at the same time."""
+        body = self._body
+        if self._chain is None or body is None or body.tip_link in ("", body.ee_link):
+            return
+        if self._chain.has((body.tip_link,)) and set(self._chain.joint_names) <= positions.keys():
+            tip = self._chain.link_poses(positions)[body.tip_link][:3, 3]
+            self.add_error("tip_error", stamp, 1e3 * float(np.linalg.norm(tip - tip_base)))
+
+    def add_joint_sliders(self) -> None:
+        """Let the user move the joints of the robot shown, for a description without a robot."""
+        if self._chain is None:
+            return
+        with self._server.gui.add_folder("Joints"):
+            for name in self._chain.joint_names:
+                lower, upper = self._chain.limits(name)
+                start = float(np.clip(0.0, lower, upper))
+                slider = self._server.gui.add_slider(
+                    name, lower, upper, step=(upper - lower) / 500, initial_value=start
+                )
+                slider.on_update(lambda event, name=name: self._move(name, event.target.value))
+                self.set_joint_positions({name: start})
+        self.update()
+
+    def _move(self, joint: str, position: float) -> None:
+        self.set_joint_positions({joint: position})
+        self.update()
+
     # ---- to the browser ------------------------------------------------------------------------------------
 
     def update(self) -> None:
@@ -191,8 +236,7 @@ class Viewer:
             if "keypoints" in changed:
                 self._show_keypoints()
             if "image" in changed:
-                self._panel_image.image = self._images["panel"]
-                self._panel_image.visible = True
+                self._show_image()
             if "body" in changed:
                 self._status.content = _markdown(self._body)
             if "errors" in changed:
@@ -220,6 +264,7 @@ class Viewer:
         self._nominal_lines.points = _segments([poses[link][:3, 3] for link in path[:split]])
         self._extension_lines.points = _segments([poses[link][:3, 3] for link in path[max(split - 1, 0) :]])
         extended = body is not None and 0 < split < len(path)
+        self._chain_positions = [poses[link] for link in path[max(split - 1, 0) :]] if extended else []
         self._tip.visible = self._tip_axes.visible = self._tip_label.visible = extended
         if body is not None and extended:
             R, T_base_tip = poses[body.ee_link][:3, :3], poses[body.tip_link]
@@ -236,9 +281,21 @@ class Viewer:
         self._frustum.fov = 2 * float(np.arctan2(intrinsics.height / 2, intrinsics.fy))
         self._frustum.aspect = intrinsics.width / intrinsics.height
         self._frustum.wxyz, self._frustum.position = _pose(T_base_camera)
-        if "frustum" in self._images:
-            self._frustum.image = self._images["frustum"]
+        if self._image is not None:
+            self._frustum.image = self._image
         self._frustum.visible = True
+
+    def _show_image(self) -> None:
+        if self._image is None:
+            return
+        image = self._image
+        if self._camera is not None and len(self._chain_positions) and image.shape[1] == self._camera[0].width:
+            in_camera = _in_frame(np.linalg.inv(self._camera[1]), self._chain_positions)
+            image = draw_chain(image, self._camera[0], in_camera, range(-1, len(in_camera) - 1))
+        if self._keypoints is not None:
+            image = draw_keypoints(image, self._keypoints, min_confidence=self._config.min_confidence)
+        self._panel_image.image = image
+        self._panel_image.visible = True
 
     def _show_keypoints(self) -> None:
         if self._camera is None or self._keypoints is None:
@@ -277,9 +334,9 @@ class Viewer:
 
     def _build_scene(self) -> None:
         server, scene = self._server, self._server.scene
-        server.gui.configure_theme(
-            control_layout="fixed", control_width="large", show_logo=False, show_share_button=False, dark_mode=False
-        )
+        server.gui.configure_theme(show_logo=False, show_share_button=False)
+        server.gui.main_panel.dock_right()
+        server.gui.main_panel.set_width(390)
         scene.set_up_direction("+z")
         scene.configure_default_lights(cast_shadow=True)
         scene.add_grid("/floor", 4.0, 4.0, cell_size=0.1, section_size=0.5, shadow_opacity=0.25)
@@ -344,6 +401,12 @@ def _require_free(port: int) -> None:
 
 def _wxyz(R: np.ndarray) -> np.ndarray:
     return np.roll(Rotation.from_matrix(R).as_quat(), 1)
+
+
+def _in_frame(T_frame_base: np.ndarray, poses: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the origins of poses in the base, shape (N, 3), in another frame."""
+    origin = np.array([pose[:3, 3] for pose in poses])
+    return np.asarray(origin @ T_frame_base[:3, :3].T + T_frame_base[:3, 3])
 
 
 def _pose(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
