@@ -46,6 +46,7 @@ export AMENT_PREFIX_PATH="$_prefix${{AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}}"
 export CMAKE_PREFIX_PATH="$_prefix${{CMAKE_PREFIX_PATH:+:$CMAKE_PREFIX_PATH}}"
 export LD_LIBRARY_PATH="{libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
 export PATH="$_prefix/bin:$PATH"
+export MUJOCO_GL="${{MUJOCO_GL:-egl}}"  # cameras draw without a display
 export ROS_VERSION=2 ROS_DISTRO=jazzy ROS_PYTHON_VERSION=3
 export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1  # else every Python starts itself a second time to set LD_LIBRARY_PATH
 unset _prefix
