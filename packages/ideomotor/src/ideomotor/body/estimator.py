@@ -206,7 +206,7 @@ class BodySchemaEstimator:
         return self._estimate(self._last_stamp, *self._transition())
 
     def suggestion(self, q: np.ndarray) -> str:
-        """Return the motion from ``q``, shape (n,), that would identify what is not; empty if there is nothing to say."""
+        """Return the motion from ``q``, shape (n,), that would identify the rest; empty if there is nothing to say."""
         if self._fit is None or self._observability is None or self._observability.complete:
             return ""
         return suggest_motion(self._fit, self._chain, q, np.linalg.inv(self._T_camera_base), self._configs.fit)

@@ -27,7 +27,7 @@ class SlipConfig(Config):
 
     threshold: float = value(20.0, "Mean squared displacement that is a slip [sigma^2].", ge=1.0, le=1e4)
     min_displacement: float = value(0.012, "Smallest displacement that is a slip [m].", ge=0.0, le=1.0)
-    moved_share: float = value(0.8, "Share of the keypoints that must have moved.", ge=0.1, le=1.0)
+    moved_share: float = value(0.7, "Share of the keypoints that must have moved.", ge=0.1, le=1.0)
     lost_time: float = value(0.7, "Keypoints that agree with nothing for so long count as a slip [s].", ge=0.1, le=10.0)
 
 
@@ -110,8 +110,8 @@ class SlipDetector:
         if usable.sum() < max(1, len(S) / 2):
             return None
         moved = usable & (threshold / 2 < S) & (np.linalg.norm(D, axis=1) > self._config.min_displacement)
-        if moved.sum() < self._config.moved_share * usable.sum():
-            return None
+        if moved.sum() < self._config.moved_share * usable.sum() or not moved[np.argmax(usable)]:
+            return None  # a joint inside the object moves many keypoints, but not the one next to the gripper
         if np.minimum(S[usable], 3 * threshold).mean() < threshold:
             return None
         return np.where(usable[:, None], D, np.nan)
