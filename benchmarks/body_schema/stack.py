@@ -82,6 +82,6 @@ def robot_parameters(options: Options, seed: int, tool: str) -> dict[str, Any]:
         },
         "safety_gate": {"joints": joints},
         "body_schema": ee_link,
-        "tip_controller": ee_link,
+        "tip_controller": ee_link | {"joints": joints},
     }
     return {node: {"ros__parameters": parameters} for node, parameters in sections.items()}

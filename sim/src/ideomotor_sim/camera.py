@@ -99,6 +99,7 @@ class Renderer:
         self._model = model
         self._gl = _gl_context(config.width, config.height)
         self._gl.make_current()
+        model.vis.global_.offwidth, model.vis.global_.offheight = config.width, config.height
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR

@@ -103,6 +103,7 @@ class World:
         self.model = _compile(robot, tool, scene, camera, self.config, spec)
         self.data = mujoco.MjData(self.model)
         self._renderer: Renderer | None = None
+        self._overview: Renderer | None = None
         self._ee = _body_id(self.model, robot.ee_link)
         self._joints = robot_joints(self.model, robot.urdf)
         self.joint_names = tuple(self._joints)
@@ -320,11 +321,28 @@ class World:
         alone = self._rendering().depth_of_group(self.data, TOOL_GROUP)
         return (alone <= depth_exact + 1e-5) & (alone < 0.5 * self.model.vis.map.zfar)
 
+    def overview(self, T_base_camera: np.ndarray, camera: CameraConfig) -> np.ndarray:
+        """Return a noise-free picture for people from another pose, shape (H, W, 3) uint8; the field of view is shared.
+
+        Args:
+            T_base_camera: pose of its optical frame, shape (4, 4).
+            camera: its image size; always the same for one world.
+        """
+        if self._overview is None:
+            self._overview = Renderer(self.model, camera)
+        try:
+            set_camera_pose(self.model, T_base_camera)
+            mujoco.mj_camlight(self.model, self.data)
+            return self._overview.rgbd(self.data)[0]
+        finally:
+            self.set_camera_pose(self.T_base_camera)
+
     def close(self) -> None:
-        """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        """Free the renderers."""
+        for renderer in (self._renderer, self._overview):
+            if renderer is not None:
+                renderer.close()
+        self._renderer = self._overview = None
 
     def _rendering(self) -> Renderer:
         if self._renderer is None:

@@ -29,6 +29,8 @@ from ideomotor_sim.scene import plain_scene, sample_scene
 from ideomotor_sim.tools import sample_tool
 from ideomotor_sim.world import World, WorldConfig
 
+_OVERVIEW = CameraConfig(width=960, height=640)
+_OVERVIEW_RATE = 2.0  # [Hz]
 _EPOCH = 1.0  # [s] time on /clock at the start: no stamp is zero, which many nodes read as "no time"
 
 
@@ -52,6 +54,9 @@ class MujocoSimConfig(NodeConfig, WorldConfig, CameraConfig):
     camera_frame: str = value("camera_color_optical_frame", "Optical frame of the images.")
     camera_rate: float = value(30.0, "Images a second of simulated time [Hz].", ge=0.1, le=240.0)
     joint_state_rate: float = value(100.0, "Joint states a second of simulated time [Hz].", ge=1.0, le=1000.0)
+    overview_pose: tuple[float, float, float, float, float, float] = value(
+        (1.45, 1.1, 0.95, 0.0, 0.263, -2.309), "Camera for people, x y z roll pitch yaw in the base frame [m, rad]."
+    )
     real_time_factor: float = value(1.0, "Simulated by real time; 0: as fast as possible.", ge=0.0, le=100.0)
     paused: bool = value(False, "Start paused.")
 
@@ -82,7 +87,8 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
         """Let time pass."""
         self._pacer.restart()
         published = self.config.published_camera_pose or self.config.camera_pose
-        self._out.camera_pose(camera_pose(*published), convert.stamp(self._now()))
+        poses = camera_pose(*published), camera_pose(*self.config.overview_pose)
+        self._out.camera_poses(*poses, convert.stamp(self._now()))
         period = 0.0 if self.config.real_time_factor == 0.0 else 0.5 / self.config.joint_state_rate
         self.create_steady_timer(period, self._on_timer)
 
@@ -103,6 +109,7 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
         world.set_command(dict.fromkeys(self._joints, 0.0) if self.config.actuation != "position" else {})
         self._follower: TrajectoryFollower | None = None
         self._states, self._images = Rhythm(self.config.joint_state_rate), Rhythm(self.config.camera_rate)
+        self._pictures = Rhythm(_OVERVIEW_RATE)
 
     def _create_inputs(self) -> None:
         actuation = self.config.actuation
@@ -151,6 +158,9 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
             self._out.images(image.rgb, image.depth, self.config.intrinsics, stamp)
             if world.held:
                 self._out.truth(world.T_base_tool(), world.keypoints_base(), stamp)
+        if self._pictures.is_due(time) and self._out.overview_wanted:
+            pose = camera_pose(*self.config.overview_pose)
+            self._out.overview(world.overview(pose, _OVERVIEW), _OVERVIEW.intrinsics, stamp)
 
     # --- commands ---------------------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from ideomotor_nodes import convert
 from ideomotor_nodes.lifecycle import LifecycleNode
 from ideomotor_nodes.qos import STREAM, TF_STATIC
 
+OVERVIEW_FRAME = "overview_optical_frame"
+
 
 class SimOutputs:
     """The publishers of mujoco_sim; create it in `configure`."""
@@ -28,11 +30,24 @@ class SimOutputs:
         self._tip = publisher(PoseStamped, "sim/tip", STREAM)
         self._object_pose = publisher(PoseStamped, "sim/object_pose", STREAM)
         self._keypoints = publisher(PoseArray, "sim/object_keypoints", STREAM)
+        self._overview = publisher(Image, "sim/overview/image_raw", STREAM)
+        self._overview_info = publisher(CameraInfo, "sim/overview/camera_info", STREAM)
 
-    def camera_pose(self, T_base_camera: np.ndarray, stamp: Time) -> None:
-        """Publish the pose of the optical frame, shape (4, 4)."""
-        camera = convert.transform_stamped_msg(T_base_camera, stamp, self._base_frame, self._camera_frame)
-        self._tf_static.publish(TFMessage(transforms=[camera]))
+    def camera_poses(self, T_base_camera: np.ndarray, T_base_overview: np.ndarray, stamp: Time) -> None:
+        """Publish the poses of both optical frames, shape (4, 4) each."""
+        poses = {self._camera_frame: T_base_camera, OVERVIEW_FRAME: T_base_overview}
+        frames = [convert.transform_stamped_msg(T, stamp, self._base_frame, name) for name, T in poses.items()]
+        self._tf_static.publish(TFMessage(transforms=frames))
+
+    @property
+    def overview_wanted(self) -> bool:
+        """Whether anybody looks at the picture for people; it takes time to render."""
+        return bool(self._overview.get_subscription_count())
+
+    def overview(self, rgb: np.ndarray, intrinsics: Intrinsics, stamp: Time) -> None:
+        """Publish the picture for people, shape (H, W, 3) uint8."""
+        self._overview_info.publish(convert.camera_info_msg(intrinsics, stamp, OVERVIEW_FRAME))
+        self._overview.publish(convert.image_msg(rgb, "rgb8", stamp, OVERVIEW_FRAME))
 
     def joints(self, message: JointState) -> None:
         """Publish the time and a joint state of this time."""

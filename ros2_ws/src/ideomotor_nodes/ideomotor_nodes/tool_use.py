@@ -5,23 +5,22 @@ A client of the other nodes, as a user's own program would be. Only the column o
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import rclpy
-from sensor_msgs.msg import Image
 
+from ideomotor.body.chain import KinematicChain
 from ideomotor.config import value
 from ideomotor.errors import IdeomotorError
 from ideomotor.planning.goals import reachable_positions
 from ideomotor_interfaces.msg import BodySchema, VirtualJoint
 from ideomotor_nodes import convert
-from ideomotor_nodes.client import BodySchemaClient
+from ideomotor_nodes.client import BodySchemaClient, ClientError
 from ideomotor_nodes.params import NodeConfig, check_overrides, declare_config
-from ideomotor_nodes.qos import SENSOR
+from ideomotor_nodes.pictures import Pictures
 
 START_TIMEOUT = 60.0  # [s] for all nodes to come up
 JOINT_TYPES = {VirtualJoint.FIXED: "fixed", VirtualJoint.REVOLUTE: "revolute", VirtualJoint.PRISMATIC: "prismatic"}
@@ -38,9 +37,6 @@ class ToolUseConfig(NodeConfig):
     success_error: float = value(0.03, "Largest distance from the goal of a success [m].", ge=0.0, le=1.0)
     seed: int = value(0, "Seed of the goals.", ge=0, le=2**31)
     run_folder: str = value("", "Folder for table and pictures; empty: none are written.")
-    picture_topics: tuple[str, ...] = value(
-        ("keypoint_detector/image_annotated", "sim/overview/image_raw"), "Images to keep."
-    )
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Placement:
 
     link: str  # that was moved to the goal
     goal: tuple[float, ...]  # (3,) in the base frame [m]
-    reached: bool
+    failure: str  # the controller's reason; empty if the goal was reached
     error_by_kinematics: float  # of the moved link [m]
     error: float | None  # of the tool's true working point [m]; None on a real robot
 
@@ -61,9 +57,7 @@ class ToolUse(BodySchemaClient):
         super().__init__("tool_use")
         self.config = declare_config(self, ToolUseConfig)
         check_overrides(self)
-        self._images: dict[str, Image] = {}
-        for topic in self.config.picture_topics:
-            self.create_subscription(Image, topic, partial(self._images.__setitem__, topic), SENSOR)
+        self._pictures = Pictures(self, self.config.run_folder)
 
     def run(self) -> bool:
         """Run the episode; return whether every goal was reached with the extension.
@@ -72,21 +66,31 @@ class ToolUse(BodySchemaClient):
             ClientError: a node is missing, or the body schema could not be estimated.
         """
         self.wait_for_robot(START_TIMEOUT)
-        self._save_pictures("0_before")
         schema = self.estimate(self.config.duration)
-        self._save_pictures("1_extended")
         chain = self.extended_chain(schema)
+        self._take_picture("extended", schema, chain)
         q = self.joint_states.latest(chain.joint_names)
         goals = reachable_positions(chain, q, self.config.goals, np.random.default_rng(self.config.seed))
         placements = [self._place(chain.base_link, schema.tip_link, goal) for goal in goals]
-        self._save_pictures("2_placed")
+        self._take_picture("placed", schema, chain)
         without = [self._place(chain.base_link, self.config.ee_link, goal) for goal in goals[: self.config.compare]]
         self._report(schema, placements, without)
         return all(self._succeeded(p) for p in placements)
 
+    def _take_picture(self, name: str, schema: BodySchema, chain: KinematicChain) -> None:
+        if self._pictures.wanted:
+            self._pictures.forget()
+            with suppress(ClientError):  # a real robot has no overview: then only what there is
+                self.wait_for(lambda: self._pictures.complete, "pictures", 3.0)
+            joints = self.joint_states.latest(chain.joint_names)
+            links = [self.config.ee_link, *(joint.child_link for joint in schema.joints)]
+            positions = np.array([chain.forward(joints, link)[:3, 3] for link in links])
+            parents = [-1, *(links.index(joint.parent_link) for joint in schema.joints)]
+            self._pictures.save(name, chain.base_link, positions, parents)
+
     def _succeeded(self, placement: Placement) -> bool:
         error = placement.error_by_kinematics if placement.error is None else placement.error
-        return placement.reached and error <= self.config.success_error
+        return not placement.failure and error <= self.config.success_error
 
     def _place(self, frame: str, link: str, goal: np.ndarray) -> Placement:
         result = self.move_tip(goal, frame, link)
@@ -94,16 +98,8 @@ class ToolUse(BodySchemaClient):
         error = None
         if truth is not None:
             error = float(np.linalg.norm(goal - convert.matrix(truth.pose)[:3, 3]))
-        return Placement(link, tuple(goal.tolist()), result.error_code == result.NONE, result.position_error, error)
-
-    def _save_pictures(self, name: str) -> None:
-        if not self.config.run_folder:
-            return
-        folder = Path(self.config.run_folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for topic, msg in self._images.items():
-            picture = cv2.cvtColor(convert.rgb_image(msg), cv2.COLOR_RGB2BGR)
-            cv2.imwrite(str(folder / f"{name}_{topic.split('/')[-2]}.png"), picture)
+        failure = "" if result.error_code == result.NONE else result.error_msg
+        return Placement(link, tuple(goal.tolist()), failure, result.position_error, error)
 
     def _report(self, schema: BodySchema, placements: list[Placement], without: list[Placement]) -> None:
         std = 1e3 * schema.tip_std
@@ -114,8 +110,8 @@ class ToolUse(BodySchemaClient):
         for p in [*placements, *without]:
             error = p.error_by_kinematics if p.error is None else p.error
             goal = " ".join(f"{x:7.3f}" for x in p.goal)
-            notes = ["not reached"] * (not p.reached) + ["without the extension"] * (p in without)
-            _say(f"{p.link:<16} {goal:<24} {1e3 * error:>18.1f}  {', '.join(notes)}")
+            note = "without the extension" if p in without else p.failure
+            _say(f"{p.link:<16} {goal:<24} {1e3 * error:>18.1f}  {note}")
         if self.config.run_folder:
             content = {"with": [vars(p) for p in placements], "without": [vars(p) for p in without]}
             Path(self.config.run_folder, "placements.json").write_text(json.dumps(content, indent=2) + "\n")
