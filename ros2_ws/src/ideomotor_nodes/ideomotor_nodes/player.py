@@ -64,7 +64,7 @@ class PlayerNode(LifecycleNode[PlayerConfig]):
             if wanted and topic.name not in wanted:
                 continue
             qos = QoSProfile(
-                depth=1 if topic.latched else 1000,
+                depth=100 if topic.latched else 1000,  # several nodes may have latched, as to /tf_static
                 history=HistoryPolicy.KEEP_LAST,
                 reliability=ReliabilityPolicy.RELIABLE,
                 durability=DurabilityPolicy.TRANSIENT_LOCAL if topic.latched else DurabilityPolicy.VOLATILE,
@@ -84,6 +84,8 @@ class PlayerNode(LifecycleNode[PlayerConfig]):
         self._recording.close()
 
     def _on_timer(self) -> None:
+        if self.exit_code is not None:
+            return
         now = self.steady_clock.now().nanoseconds
         if self._start is None:
             missing = [t for t in map(self.resolve_topic_name, self.config.wait_for) if not self.count_subscribers(t)]
