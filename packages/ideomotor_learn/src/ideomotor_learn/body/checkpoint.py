@@ -1,5 +1,6 @@
 """Checkpoints of a training run as safetensors (no pickle): weights, optimiser moments, step."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,8 @@ def load_checkpoint(path: Path, trainer: "Trainer") -> int:
                 moments.setdefault(int(i), {})[name] = file.get_tensor(key)
     groups = trainer.optimiser.state_dict()["param_groups"]
     trainer.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-    for _ in range(step):
-        trainer.schedule.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the schedule goes on without optimiser steps: those were taken before
+        for _ in range(step):
+            trainer.schedule.step()
     return step

@@ -5,13 +5,16 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import torch
 
-from ideomotor.artefacts import Manifest, Model, save_artefact
+from ideomotor.artefacts import ArtefactError, Manifest, Model, load_artefact, save_artefact
 from ideomotor.artefacts import Tensor as TensorSpec
 from ideomotor.body.detector import INPUTS, MODALITY, OUTPUTS, KeypointDetector
 from ideomotor_learn.body.dataset import DataSet
@@ -77,6 +80,36 @@ def describe(config: NetworkConfig) -> Model:
     )
 
 
+def load_network(artefact: Path) -> KeypointNet:
+    """Return the network of an artefact, to train it further; its batch norms are already in its convolutions.
+
+    Raises:
+        ArtefactError: if the artefact cannot be used, or its graph is not one of `to_onnx`.
+    """
+    loaded = load_artefact(artefact, modality=MODALITY)
+    config = NetworkConfig(**{k: _tuple(v) for k, v in loaded.manifest.extra["network"].items()})
+    graph = onnx.load_from_string(loaded.path().read_bytes()).graph
+    weights = {i.name: torch.from_numpy(onnx.numpy_helper.to_array(i).copy()) for i in graph.initializer}
+    net = KeypointNet(config).eval()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if f"net.{name}" in weights:
+                parameter.copy_(weights[f"net.{name}"])
+        for name, module in net.named_modules():
+            if isinstance(module, torch.nn.BatchNorm2d):  # its convolution is the module before it
+                parent, index = name.rsplit(".", 1)
+                key = f"net.{parent}.{int(index) - 1}.weight_bias"
+                if key not in weights:
+                    raise ArtefactError(f"{artefact}: model.onnx has no {key!r}: it was not exported by this version")
+                module.bias.copy_(weights[key])
+                module.running_var.fill_(1.0 - module.eps)  # type: ignore[union-attr,operator]
+    return net
+
+
+def _tuple(v: Any) -> Any:  # noqa: ANN401 - a JSON value
+    return tuple(v) if isinstance(v, list) else v
+
+
 def code_version() -> str:
     """Return the package's version and, in a git checkout, its commit."""
     version = importlib.metadata.version("ideomotor-learn")
@@ -123,7 +156,7 @@ def export_artefact(
             metrics=metrics,
             code_version=code_version(),
             licence="Apache-2.0",
-            extra={"keypoints": list(data.names), "tip": data.names[-1]},
+            extra={"keypoints": list(data.names), "tip": data.names[-1], "network": asdict(net.config)},
         )
         save_artefact(out, manifest, {"model.onnx": model})
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -10,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import Tensor
 from tqdm import tqdm
 
+from ideomotor.cli import main as run_command
 from ideomotor.config import Config, value
 from ideomotor_learn.body import losses
 from ideomotor_learn.body.augment import AugmentConfig
@@ -64,7 +65,13 @@ MULTI_MODAL = LossWeights(
     mask=0.0,
     confidence=0.0,
 )
-PRESETS = {"all": LossWeights(), "vision_only": VISION_ONLY, "multi_modal": MULTI_MODAL}
+PSEUDO_LABELS = LossWeights(likelihood=0.0, mask=0.0, confidence=0.0)
+PRESETS = {
+    "all": LossWeights(),
+    "vision_only": VISION_ONLY,
+    "multi_modal": MULTI_MODAL,
+    "pseudo_labels": PSEUDO_LABELS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +85,7 @@ class TrainConfig(Config):
     name: str = value("keypoints", "Name of the run; continued from its checkpoint if `resume` names it.")
     resume: str = value("", "Checkpoint (.safetensors) to continue from.")
     losses: str = value(
-        "all", "Which losses: all, without proprioception and labels, or without labels.", choices=tuple(PRESETS)
+        "all", "Which losses (LossWeights): all, or the ablations, or those of fine-tuning.", choices=tuple(PRESETS)
     )
     steps: int = value(5500, "Training steps.", ge=1)
     batch_size: int = value(16, "Images per step, even.", ge=2)
@@ -173,10 +180,11 @@ class Trainer:
     schedule: torch.optim.lr_scheduler.OneCycleLR
 
     @classmethod
-    def create(cls, config: TrainConfig) -> "Trainer":
-        """Return a trainer at step 0, with weights drawn from the seed."""
+    def create(cls, config: TrainConfig, net: KeypointNet | None = None) -> "Trainer":
+        """Return a trainer at step 0, of a given network or of one with weights drawn from the seed."""
         torch.manual_seed(config.seed)
-        net = KeypointNet(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = KeypointNet(config.network) if net is None else net
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         decoder = Decoder(config.network)
         parameters = [*net.parameters(), *decoder.parameters()]
         optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -269,8 +277,7 @@ def train(config: TrainConfig) -> Path:
 
 def main() -> None:
     """Train from the command line."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train(tyro.cli(TrainConfig))
+    run_command(["train", "keypoints", *sys.argv[1:]])
 
 
 if __name__ == "__main__":
