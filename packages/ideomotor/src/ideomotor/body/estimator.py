@@ -32,6 +32,8 @@ from ideomotor.body.virtual_joints import HeldObject, build_extension, tip_covar
 from ideomotor.config import Config, value
 from ideomotor.errors import IdeomotorError
 
+RIGID_VERDICTS = 3  # in a row make a movable object rigid again
+
 
 class EstimatorError(IdeomotorError):
     """Input that the estimator cannot use; what it knew before stays."""
@@ -158,6 +160,7 @@ class BodySchemaEstimator:
         self._selection: Iterator[Selection | None] | None = None
         self._joint: Joint | None = None
         self._joint_position = 0.0
+        self._rigid_verdicts = 0
         self._since_fit = 0
         self._slip.reset()
 
@@ -298,6 +301,10 @@ class BodySchemaEstimator:
         )
 
     def _selected(self, selection: Selection) -> None:
+        """Take a verdict over. A joint that rests for a while is still a joint: it takes several to give one up."""
+        self._rigid_verdicts = 0 if selection.joint is not None else self._rigid_verdicts + 1
+        if selection.joint is None and self._rigid_verdicts < RIGID_VERDICTS:
+            return
         self._joint = selection.joint
         if self._joint is not None:
             self._joint_position = float(self._joint.position[-1])
