@@ -340,8 +340,8 @@ class Viewer:
         scene.set_up_direction("+z")
         scene.configure_default_lights(cast_shadow=True)
         scene.add_grid("/floor", 4.0, 4.0, cell_size=0.1, section_size=0.5, shadow_opacity=0.25)
-        server.initial_camera.position = (1.35, 1.05, 0.95)
-        server.initial_camera.look_at = (0.2, 0.0, 0.45)
+        server.initial_camera.position = (1.35, -1.35, 1.0)
+        server.initial_camera.look_at = (0.4, 0.05, 0.45)
         nothing = np.zeros((0, 2, 3), dtype=np.float32)
         self._nominal_lines = scene.add_line_segments(
             "/chain/nominal", nothing, CHAIN_COLOUR, thickness=3.0, thickness_units="screen"
