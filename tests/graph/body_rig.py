@@ -73,6 +73,7 @@ class BodyRig:
         helper.create_timer(1 / 30, self._on_image)
         self._estimate = ActionClient(helper, EstimateBodySchema, "body_schema/estimate")
         graph.spin_until(lambda: self.node.session is not None, what="the session")
+        graph.spin_until(lambda: self.node.joint_states.names, what="joint states")
         graph.spin_until(self._estimate.server_is_ready, what="the action server")
         graph.spin_until(lambda: self._keypoints.get_subscription_count() > 0, what="a subscription to keypoints")
 

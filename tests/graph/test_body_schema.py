@@ -9,7 +9,7 @@ from std_srvs.srv import Trigger
 from ideomotor.body.urdf import description_sha256
 from ideomotor_interfaces.action import EstimateBodySchema
 from ideomotor_interfaces.msg import BodySchema
-from ideomotor_nodes.body_schema import TIP_FRAME
+from ideomotor_nodes.body_schema_outputs import TIP_FRAME
 from tests.graph.body_rig import CONSUMER, EE_LINK, URDF, BodyRig
 from tests.graph.conftest import Graph
 

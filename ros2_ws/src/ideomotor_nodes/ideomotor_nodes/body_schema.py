@@ -4,25 +4,22 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from geometry_msgs.msg import TransformStamped
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
-from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
-from visualization_msgs.msg import MarkerArray
 
 from ideomotor.body.camera import CameraError, Intrinsics
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.estimator import BodySchemaEstimator, EstimatorConfigs
 from ideomotor.body.fit import FitConfig
 from ideomotor.body.joint_state import JointStateBuffer, JointStateError
-from ideomotor.body.keypoints import KeypointError, Keypoints
+from ideomotor.body.keypoints import KeypointError
 from ideomotor.body.session import (
     BodySchemaSession,
     BodyState,
@@ -37,18 +34,19 @@ from ideomotor.body.transaction import SetDescription
 from ideomotor.body.urdf import description_sha256
 from ideomotor.config import value
 from ideomotor.errors import IdeomotorError
-from ideomotor_interfaces.msg import BodySchema, DescriptionStatus, KeypointArray
-from ideomotor_nodes import convert, convert_body, markers
+from ideomotor_interfaces.msg import DescriptionStatus, KeypointArray
+from ideomotor_nodes import convert, convert_body
 from ideomotor_nodes.body_schema_goal import EstimateGoal
+from ideomotor_nodes.body_schema_outputs import BodySchemaOutputs
 from ideomotor_nodes.diagnostics import OK, WARN, Report, StreamMonitor
 from ideomotor_nodes.lifecycle import LifecycleNode
 from ideomotor_nodes.params import NodeConfig
-from ideomotor_nodes.qos import COMMAND, LATCHED, STREAM, TF
+from ideomotor_nodes.qos import COMMAND, LATCHED, STREAM
 from ideomotor_nodes.run import run_node
 from ideomotor_nodes.transforms import TransformListener
 
-TIP_FRAME = "body_schema_tip"
 _TICK = 0.02  # [s] of time-outs
+_STATUS = QoSProfile(depth=16, reliability=LATCHED.reliability, durability=LATCHED.durability)  # one a consumer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,19 +78,15 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
         self._camera_frame = ""
         self._reason = "waiting for robot_description"
         self._own: set[str] = set()  # SHA-256 of the descriptions that we set
-        self._markers = MarkerArray()
         self._keypoints = StreamMonitor()
         self._transforms = TransformListener(self)
-        self._schema = self.create_lifecycle_publisher(BodySchema, "body_schema", LATCHED)
-        self._marker_publisher = self.create_lifecycle_publisher(MarkerArray, "body_schema/markers", STREAM)
-        self._tf = self.create_lifecycle_publisher(TFMessage, "/tf", TF)
-        self._virtual_states = self.create_lifecycle_publisher(JointStateMsg, "joint_states", STREAM)
+        self._outputs = BodySchemaOutputs(self, self.config.ee_link)
         self.commands = self.create_lifecycle_publisher(JointTrajectory, "joint_command", COMMAND)
         self.create_sensor_subscription(JointStateMsg, "joint_states", self._on_joint_states)
         self.create_sensor_subscription(CameraInfo, "camera/color/camera_info", self._on_camera_info)
         self.create_subscription(KeypointArray, "keypoints", self._on_keypoints, STREAM)
         self.create_subscription(String, "robot_description", self._on_description, LATCHED)
-        self.create_subscription(DescriptionStatus, "description_status", self._on_status, _status_qos())
+        self.create_subscription(DescriptionStatus, "description_status", self._on_status, _STATUS)
         self._set_parameters = self.create_client(SetParameters, f"{self.config.description_publisher}/set_parameters")
         self.create_service(Trigger, "body_schema/retract", self._on_retract)
         self._goal = EstimateGoal(self)
@@ -160,7 +154,7 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
         self._camera_frame = msg.header.frame_id
         try:
             keypoints = convert_body.keypoints(msg)
-            self._show_keypoints(keypoints, msg)
+            self._outputs.publish_keypoints(keypoints, self._intrinsics, msg.header)
             q = self.joint_states.position_at(self.chain.joint_names, keypoints.stamp, self.config.max_gap)
             self.carry_out(self.session.observe(q, keypoints, self.now()))
         except JointStateError as error:
@@ -170,7 +164,7 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
         except IdeomotorError as error:
             self._skip(str(error))
             return
-        self._publish_frame(msg)
+        self._outputs.publish_frame(self.session, msg.header)
 
     def _on_tick(self) -> None:
         if self.session is not None:
@@ -242,43 +236,11 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
     # ---- messages out --------------------------------------------------------------------------------------
 
     def publish(self) -> None:
-        """Publish the state, and the chain's markers."""
-        if self.session is None:
+        """Publish the state."""
+        if self.session is None or self.chain is None:
             return
-        q = None
-        if self.chain is not None and set(self.chain.joint_names) <= set(self.joint_states.names):
-            q = self.joint_states.latest(self.chain.joint_names)
-        stamp = self.get_clock().now().to_msg()
-        self._schema.publish(convert_body.body_schema_msg(self.session, self.config.ee_link, stamp, q))
-        new = MarkerArray()
-        estimate, extension = self.session.estimate, self.session.extension
-        if extension is not None:
-            shown = extension if estimate is None or estimate.extension is None else estimate.extension
-            known = estimate is not None and estimate.tip_covariance is not None
-            covariance = estimate.tip_covariance[:3, :3] if known else np.zeros((3, 3))
-            new = markers.extension_markers(shown, covariance)
-        self._marker_publisher.publish(markers.replacing(self._markers, new))
-        self._markers = new
-
-    def _publish_frame(self, msg: KeypointArray) -> None:
-        """Publish what follows from one image: where the tip is, positions of movable virtual joints."""
-        assert self.session is not None
-        estimate, extension = self.session.estimate, self.session.extension
-        if self.session.state is not BodyState.EXTENDED or extension is None or estimate is None:
-            return
-        if estimate.extension is None:
-            return
-        T_ee_tip = estimate.extension.link_poses()[estimate.extension.tip_link]
-        tip: TransformStamped = convert.transform_stamped_msg(T_ee_tip, msg.header.stamp, extension.ee_link, TIP_FRAME)
-        self._tf.publish(TFMessage(transforms=[tip]))
-        movable = [j.name for j in extension.joints if j.name in estimate.joint_position]
-        if movable:
-            positions = np.array([estimate.joint_position[name] for name in movable])
-            self._virtual_states.publish(convert.joint_state_msg(movable, positions, msg.header.stamp))
-
-    def _show_keypoints(self, keypoints: Keypoints, msg: KeypointArray) -> None:
-        if self._intrinsics is not None and self._marker_publisher.get_subscription_count():
-            self._marker_publisher.publish(markers.keypoint_markers(keypoints, self._intrinsics, msg.header))
+        known = set(self.chain.joint_names) <= set(self.joint_states.names)
+        self._outputs.publish_state(self.session, self.joint_states.latest(self.chain.joint_names) if known else None)
 
     def _skip(self, reason: str) -> None:
         self._keypoints.rejected()
@@ -300,12 +262,6 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
                 "tip std [m]": estimate.tip_std,
             }
         return Report(level, f"{state.value}: {self._reason}", values)
-
-
-def _status_qos() -> Any:  # noqa: ANN401 - rclpy is untyped
-    """One latched message per consumer."""
-    qos = type(LATCHED)(depth=16, reliability=LATCHED.reliability, durability=LATCHED.durability)
-    return qos
 
 
 def main(args: list[str] | None = None) -> int:
