@@ -138,7 +138,7 @@ def _view(config: View) -> int:
         raise UsageError(f"the viewer needs {error.name}: pip install 'ideomotor[view]'") from error
     viewer = Viewer(ViewerConfig(port=config.port), package_dirs=(config.path.absolute().parent,))
     viewer.set_description(urdf)
-    viewer.update()
+    viewer.add_joint_sliders()
     print(f"{viewer.url}  (Ctrl-C ends)", flush=True)
     try:
         viewer.server.sleep_forever()

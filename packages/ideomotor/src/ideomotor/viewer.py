@@ -4,16 +4,15 @@ Plain data go in through the ``set_*`` methods, which only store; `Viewer.update
 Whoever drives it calls `update` at the rate the browser shall see (10 to 30 Hz). The server listens on loopback only.
 """
 
-import logging
 import socket
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import viser
-from scipy.spatial.transform import Rotation
 from viser import uplot
 
 from ideomotor.body.camera import Intrinsics
@@ -23,17 +22,20 @@ from ideomotor.body.uncertainty import ellipsoid
 from ideomotor.config import Config, value
 from ideomotor.errors import IdeomotorError
 from ideomotor.robot_visual import LinkTree, mesh_resolver, shapes_of
-
-logger = logging.getLogger(__name__)
+from ideomotor.viewer_content import (
+    ERRORS,
+    BodyView,
+    body_markdown,
+    in_frame,
+    pose,
+    quaternion,
+    scale,
+    segments,
+)
 
 HOST = "127.0.0.1"
 EXTENSION_COLOUR = (230, 97, 0)
 CHAIN_COLOUR = (94, 104, 122)
-ERRORS = {  # series of `Viewer.add_error`: title, colour
-    "reprojection": ("Re-projection error [px]", "#0072b2"),
-    "tip_std": ("Tip standard deviation [mm]", "#e66100"),
-    "tip_error": ("Tip error against ground truth [mm]", "#009e73"),
-}
 
 
 class PortInUseError(IdeomotorError):
@@ -49,23 +51,6 @@ class ViewerConfig(Config):
     sigma: float = value(2.0, "Mahalanobis distance of the ellipsoids.", ge=0.5, le=5.0)
     min_confidence: float = value(0.5, "Keypoints below this confidence are not shown in 3-D.", ge=0.0, le=1.0)
     history: float = value(30.0, "Span of the error plots [s].", ge=1.0, le=600.0)
-
-
-@dataclass(frozen=True)
-class BodyView:
-    """What the viewer says about the body schema."""
-
-    state: str
-    ee_link: str
-    tip_link: str
-    tip_covariance: np.ndarray  # (3, 3) of the tip's position in ee_link [m^2]
-    frames: int
-    inlier_ratio: float  # [0, 1]
-    tip_std: float  # [m]
-    joints: tuple[str, ...]  # one line each, ready to read
-    keypoint_links: tuple[str, ...] = ()  # link of each keypoint, in the detector's order
-    unobserved: tuple[str, ...] = ()
-    suggestion: str = ""
 
 
 class Viewer:
@@ -133,7 +118,7 @@ class Viewer:
                 for name in chain.links
             }
             for i, shape in enumerate(shapes):
-                wxyz, position = _pose(shape.T_link_shape)
+                wxyz, position = pose(shape.T_link_shape)
                 r, g, b, a = shape.colour
                 self._server.scene.add_mesh_simple(
                     f"/robot/{shape.link}/shape_{i}",
@@ -191,7 +176,7 @@ class Viewer:
         if seen.any():
             intrinsics, T_base_camera = self._camera
             poses = self._chain.link_poses(positions)
-            expected = _in_frame(np.linalg.inv(T_base_camera), [poses[link] for link in body.keypoint_links])
+            expected = in_frame(np.linalg.inv(T_base_camera), [poses[link] for link in body.keypoint_links])
             error = np.linalg.norm(intrinsics.project(expected) - keypoints.uv, axis=1)  # (K,)
             self.add_error("reprojection", keypoints.stamp, float(np.median(error[seen])))
 
@@ -215,12 +200,12 @@ class Viewer:
                 slider = self._server.gui.add_slider(
                     name, lower, upper, step=(upper - lower) / 500, initial_value=start
                 )
-                slider.on_update(lambda event, name=name: self._move(name, event.target.value))
+                slider.on_update(partial(self._on_slider, name))
                 self.set_joint_positions({name: start})
         self.update()
 
-    def _move(self, joint: str, position: float) -> None:
-        self.set_joint_positions({joint: position})
+    def _on_slider(self, joint: str, event: "viser.GuiEvent[viser.GuiSliderHandle[float]]") -> None:
+        self.set_joint_positions({joint: float(event.target.value)})
         self.update()
 
     # ---- to the browser ------------------------------------------------------------------------------------
@@ -238,7 +223,7 @@ class Viewer:
             if "image" in changed:
                 self._show_image()
             if "body" in changed:
-                self._status.content = _markdown(self._body)
+                self._status.content = body_markdown(self._body)
             if "errors" in changed:
                 self._show_errors()
 
@@ -252,7 +237,7 @@ class Viewer:
             return
         poses = self._chain.link_poses(self._joints)
         for name, handle in self._links.items():
-            handle.wxyz, handle.position = _pose(poses[name])
+            handle.wxyz, handle.position = pose(poses[name])
             handle.visible = True
         self._show_chain(poses)
 
@@ -261,17 +246,17 @@ class Viewer:
         body = self._body
         path = () if body is None or body.tip_link not in poses else self._chain.path_to(body.tip_link)
         split = path.index(body.ee_link) + 1 if body is not None and body.ee_link in path else len(path)
-        self._nominal_lines.points = _segments([poses[link][:3, 3] for link in path[:split]])
-        self._extension_lines.points = _segments([poses[link][:3, 3] for link in path[max(split - 1, 0) :]])
+        self._nominal_lines.points = segments([poses[link][:3, 3] for link in path[:split]])
+        self._extension_lines.points = segments([poses[link][:3, 3] for link in path[max(split - 1, 0) :]])
         extended = body is not None and 0 < split < len(path)
         self._chain_positions = [poses[link] for link in path[max(split - 1, 0) :]] if extended else []
         self._tip.visible = self._tip_axes.visible = self._tip_label.visible = extended
         if body is not None and extended:
             R, T_base_tip = poses[body.ee_link][:3, :3], poses[body.tip_link]
             shape = ellipsoid(R @ body.tip_covariance @ R.T, self._config.sigma)
-            self._tip.scale = _scale(shape.radii)
-            self._tip.wxyz, self._tip.position = _wxyz(shape.rotation), T_base_tip[:3, 3]
-            self._tip_axes.wxyz, self._tip_axes.position = _pose(T_base_tip)
+            self._tip.scale = scale(shape.radii)
+            self._tip.wxyz, self._tip.position = quaternion(shape.rotation), T_base_tip[:3, 3]
+            self._tip_axes.wxyz, self._tip_axes.position = pose(T_base_tip)
             self._tip_label.position = T_base_tip[:3, 3] + np.array([0.0, 0.0, 0.05])
 
     def _show_camera(self) -> None:
@@ -280,7 +265,7 @@ class Viewer:
         intrinsics, T_base_camera = self._camera
         self._frustum.fov = 2 * float(np.arctan2(intrinsics.height / 2, intrinsics.fy))
         self._frustum.aspect = intrinsics.width / intrinsics.height
-        self._frustum.wxyz, self._frustum.position = _pose(T_base_camera)
+        self._frustum.wxyz, self._frustum.position = pose(T_base_camera)
         if self._image is not None:
             self._frustum.image = self._image
         self._frustum.visible = True
@@ -290,7 +275,7 @@ class Viewer:
             return
         image = self._image
         if self._camera is not None and len(self._chain_positions) and image.shape[1] == self._camera[0].width:
-            in_camera = _in_frame(np.linalg.inv(self._camera[1]), self._chain_positions)
+            in_camera = in_frame(np.linalg.inv(self._camera[1]), self._chain_positions)
             image = draw_chain(image, self._camera[0], in_camera, range(-1, len(in_camera) - 1))
         if self._keypoints is not None:
             image = draw_keypoints(image, self._keypoints, min_confidence=self._config.min_confidence)
@@ -311,7 +296,7 @@ class Viewer:
             if ball.visible:
                 shape = ellipsoid(covariance[i], self._config.sigma)
                 ball.position = cloud.position = position[i]
-                cloud.scale, cloud.wxyz = _scale(shape.radii), _wxyz(shape.rotation)
+                cloud.scale, cloud.wxyz = scale(shape.radii), quaternion(shape.rotation)
 
     def _keypoint_handles(self, index: int, name: str) -> tuple[viser.IcosphereHandle, viser.IcosphereHandle]:
         if name not in self._keypoint_shapes:
@@ -369,7 +354,7 @@ class Viewer:
         gui = self._server.gui
         self._waiting = gui.add_markdown("Waiting for a robot description")
         with gui.add_folder("Body schema"):
-            self._status = gui.add_markdown(_markdown(None))
+            self._status = gui.add_markdown(body_markdown(None))
         with gui.add_folder("Camera and keypoints"):
             self._panel_image = gui.add_image(np.zeros((3, 4, 3), dtype=np.uint8), format="jpeg", visible=False)
         with gui.add_folder("Errors"):
@@ -397,47 +382,3 @@ def _require_free(port: int) -> None:
             raise PortInUseError(
                 f"port {port} on {HOST} is in use ({error.strerror}); free it or choose another port"
             ) from error
-
-
-def _wxyz(R: np.ndarray) -> np.ndarray:
-    return np.roll(Rotation.from_matrix(R).as_quat(), 1)
-
-
-def _in_frame(T_frame_base: np.ndarray, poses: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the origins of poses in the base, shape (N, 3), in another frame."""
-    origin = np.array([pose[:3, 3] for pose in poses])
-    return np.asarray(origin @ T_frame_base[:3, :3].T + T_frame_base[:3, 3])
-
-
-def _pose(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return _wxyz(T[:3, :3]), T[:3, 3]
-
-
-def _scale(radii: np.ndarray) -> tuple[float, float, float]:
-    """Return the semi-axes [m], not below what can be seen."""
-    a, b, c = np.maximum(radii, 1e-3)
-    return float(a), float(b), float(c)
-
-
-def _segments(points: list[np.ndarray]) -> np.ndarray:
-    """Return the segments between consecutive points, shape (N - 1, 2, 3)."""
-    if len(points) < 2:
-        return np.zeros((0, 2, 3), dtype=np.float32)
-    return np.stack([points[:-1], points[1:]], axis=1).astype(np.float32)
-
-
-def _markdown(body: BodyView | None) -> str:
-    if body is None:
-        return "No body schema yet"
-    lines = [
-        f"**{body.state}** · tip `{body.tip_link}`",
-        "",
-        "| frames | inliers | tip std |",
-        "| --- | --- | --- |",
-        f"| {body.frames} | {100 * body.inlier_ratio:.0f} % | {1e3 * body.tip_std:.1f} mm |",
-        "",
-        *(f"- {line}" for line in body.joints),
-    ]
-    if body.unobserved:
-        lines += ["", f"Not observed: {', '.join(body.unobserved)}. {body.suggestion}"]
-    return "\n".join(lines)

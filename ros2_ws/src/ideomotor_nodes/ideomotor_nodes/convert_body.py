@@ -1,6 +1,7 @@
 """Ideomotor's own messages <-> types of the libraries."""
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Vector3
 from scipy.spatial.transform import Rotation
 
@@ -10,7 +11,7 @@ from ideomotor.body.session import BodySchemaSession
 from ideomotor.body.urdf import description_sha256
 from ideomotor_interfaces.msg import BodySchema, Keypoint, KeypointArray
 from ideomotor_interfaces.msg import VirtualJoint as VirtualJointMsg
-from ideomotor_nodes.convert import Time, header, matrix, pose_msg, seconds
+from ideomotor_nodes.convert import header, matrix, pose_msg, seconds
 
 _TYPES = {
     VirtualJointMsg.FIXED: JointType.FIXED,

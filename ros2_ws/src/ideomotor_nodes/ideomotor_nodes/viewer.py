@@ -19,7 +19,8 @@ from ideomotor.body.transform_tree import TransformError
 from ideomotor.body.urdf import description_sha256
 from ideomotor.config import value
 from ideomotor.errors import IdeomotorError
-from ideomotor.viewer import BodyView, Viewer, ViewerConfig
+from ideomotor.viewer import Viewer, ViewerConfig
+from ideomotor.viewer_content import BodyView
 from ideomotor_interfaces.msg import BodySchema, DescriptionStatus, KeypointArray
 from ideomotor_nodes import convert, convert_body
 from ideomotor_nodes.lifecycle import LifecycleNode
