@@ -81,7 +81,7 @@ def robot_parameters(options: Options, seed: int, tool: str) -> dict[str, Any]:
             "camera_pose": [*T[:3, 3].tolist(), *angles.tolist()],
         },
         "safety_gate": {"joints": joints},
-        "body_schema": ee_link | {"description_consumers": ["tip_controller"]},
+        "body_schema": ee_link,
         "tip_controller": ee_link | {"joints": joints},
     }
     return {node: {"ros__parameters": parameters} for node, parameters in sections.items()}

@@ -12,7 +12,7 @@ NODES = (
     "robot_state_publisher",
     "safety_gate",
     "tip_controller",
-    "tool_use",
+    "replay", "tool_use",
     "viewer",
 )
 

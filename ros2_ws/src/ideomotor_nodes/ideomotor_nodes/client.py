@@ -58,10 +58,14 @@ class BodySchemaClient(Node):  # type: ignore[misc]
 
     def wait_for_robot(self, timeout: float) -> None:
         """Wait until all servers answer and the robot's state is known."""
-        self.wait_for(self._estimate.server_is_ready, "action server body_schema/estimate", timeout)
+        self.wait_for(self.estimate_is_ready, "action server body_schema/estimate", timeout)
         self.wait_for(self._move.server_is_ready, "action server tip_controller/move_tip", timeout)
         self.wait_for(lambda: self.description is not None, "robot_description", timeout)
         self.wait_for(lambda: bool(self.joint_states.names), "joint_states", timeout)
+
+    def estimate_is_ready(self) -> bool:
+        """Return whether body_schema/estimate answers."""
+        return bool(self._estimate.server_is_ready())
 
     def estimate(self, duration: float, *, wave: bool = True, refine_camera: bool = False) -> BodySchema:
         """Estimate the held object and return the body schema.
