@@ -12,7 +12,8 @@ NODES = (
     "robot_state_publisher",
     "safety_gate",
     "tip_controller",
-    "replay", "tool_use",
+    "replay",
+    "tool_use",
     "viewer",
 )
 
