@@ -58,7 +58,8 @@ class TransformTree:
         R, p = T_common_target[:3, :3], T_common_target[:3, 3]
         T_target_common = np.eye(4)
         T_target_common[:3, :3], T_target_common[:3, 3] = R.T, -R.T @ p
-        return T_target_common @ T_common_source
+        T_target_source: np.ndarray = T_target_common @ T_common_source
+        return T_target_source
 
     def _chain(self, frame: str) -> list[str]:
         """Return the frame and all above it."""

@@ -173,6 +173,7 @@ class CommandGate:
         self._from_measured = from_measured
         self.state = GateState.WAITING
         self.reason = ""  # of the last fault
+        self.limits = limits
         self.set_limits(limits)
         self._measured: np.ndarray | None = None  # (n,)
         self._measured_stamp = -np.inf
@@ -280,11 +281,11 @@ class CommandGate:
     def _desired_velocity(self, h: float, a: float) -> np.ndarray:
         p, command = self._position, self._command
         if self.state is GateState.FOLLOWING and command is not None:
+            u = np.zeros_like(p) if command.velocity is None else command.velocity  # (n,)
             if command.position is None:
-                return command.velocity  # type: ignore[return-value]
-            target = np.clip(command.position, self._lower, self._upper)
-            u = np.zeros_like(p) if command.velocity is None else command.velocity
-            return u + _towards(target - p, h, a)
+                return u
+            desired: np.ndarray = u + _towards(np.clip(command.position, self._lower, self._upper) - p, h, a)
+            return desired
         return np.zeros_like(p) if self._hold is None else _towards(self._hold - p, h, a)
 
     def _check_command_age(self, now: float) -> None:
@@ -307,6 +308,8 @@ class CommandGate:
         return ""
 
     def _cause_tracking(self) -> str:
+        if self._measured is None:
+            return ""
         error = np.abs(self._position - self._measured)  # (n,)
         worst = int(error.argmax())
         if error[worst] <= self.config.max_tracking_error:
@@ -331,4 +334,5 @@ def _braking_velocity(distance: np.ndarray, h: float, a: float) -> np.ndarray:
 
 
 def _towards(error: np.ndarray, h: float, a: float) -> np.ndarray:
-    return np.sign(error) * _braking_velocity(np.abs(error), h, a)
+    velocity: np.ndarray = np.sign(error) * _braking_velocity(np.abs(error), h, a)
+    return velocity
