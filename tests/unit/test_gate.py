@@ -73,6 +73,21 @@ def test_a_jump_becomes_a_ramp_that_ends_exactly_at_the_target() -> None:
     assert arrived * H == pytest.approx(1.0, abs=0.05)
 
 
+def test_late_steps_make_up_for_what_was_missed() -> None:
+    robot = Robot()
+    robot.step()
+    times, trace = [], []
+    while robot.position[0] < 0.799:
+        robot.now += 2 * H
+        robot.gate.command(command(robot.now, [0.8, 0.0]), robot.now)
+        robot.step()
+        times.append(robot.now)
+        trace.append(robot.position[0])
+    velocity = np.diff(trace) / np.diff(times)
+    assert np.abs(velocity).max() == pytest.approx(1.0, rel=0.01)
+    assert times[-1] - 100.0 == pytest.approx(1.0, abs=0.1)
+
+
 def test_beyond_the_limit_means_at_the_limit() -> None:
     robot = Robot()
     robot.step()

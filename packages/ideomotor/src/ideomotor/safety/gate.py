@@ -28,6 +28,7 @@ from ideomotor.body.urdf import parse_urdf
 from ideomotor.config import Config, value
 from ideomotor.errors import IdeomotorError
 
+_CATCH_UP = 10  # periods that one late step makes up for at most
 _SETTLED = 1e-3  # [rad] or [m] a target this near is reached
 
 
@@ -249,10 +250,14 @@ class CommandGate:
         self.state, self.reason, self._hold = GateState.HOLDING, "", None
 
     def step(self, now: float) -> GateOutput | None:
-        """Return the next output, one period after the last; None before the first joint state."""
+        """Return the next output; None before the first joint state.
+
+        A step that comes late makes up for the periods that were missed, so that the robot keeps its speed on a machine
+        with other work to do.
+        """
         if now < self._now - self.config.command_timeout:  # time started anew: a simulation was reset
             self._measured, self._command, self.state, self.reason = None, None, GateState.WAITING, ""
-        self._now = now
+        elapsed, self._now = now - self._now, now
         if self.state is GateState.WAITING:
             if self._measured is None or self._cause_stale(now):
                 return None
@@ -266,7 +271,9 @@ class CommandGate:
             self._check_command_age(now)
         if self._from_measured and self._measured is not None:
             self._position = self._measured.copy()
-        self._advance()
+            elapsed = 0.0  # where the robot is by now was measured
+        for _ in range(round(min(max(elapsed * self.config.rate, 1.0), _CATCH_UP))):
+            self._advance()
         return GateOutput(self._position.copy(), self._velocity.copy())
 
     def _advance(self) -> None:
