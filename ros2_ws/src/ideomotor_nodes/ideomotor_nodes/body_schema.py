@@ -38,7 +38,7 @@ from ideomotor_interfaces.msg import DescriptionStatus, KeypointArray
 from ideomotor_nodes import convert, convert_body
 from ideomotor_nodes.body_schema_goal import EstimateGoal
 from ideomotor_nodes.body_schema_outputs import BodySchemaOutputs
-from ideomotor_nodes.diagnostics import OK, WARN, Report, StreamMonitor
+from ideomotor_nodes.diagnostics import OK, WARN, Report, StreamMonitor, TickMonitor
 from ideomotor_nodes.lifecycle import LifecycleNode
 from ideomotor_nodes.params import NodeConfig
 from ideomotor_nodes.qos import COMMAND, LATCHED, STREAM
@@ -46,6 +46,7 @@ from ideomotor_nodes.run import run_node
 from ideomotor_nodes.transforms import TransformListener
 
 _TICK = 0.02  # [s] of time-outs
+_FRAME_PERIOD = 1 / 30  # [s] in which a frame must be processed
 _STATUS = QoSProfile(depth=16, reliability=LATCHED.reliability, durability=LATCHED.durability)  # one a consumer
 
 
@@ -78,11 +79,11 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
         self._camera_frame = ""
         self._reason = "waiting for robot_description"
         self._own: set[str] = set()  # SHA-256 of the descriptions that we set
-        self._keypoints = StreamMonitor()
+        self._keypoints, self._work = StreamMonitor(), TickMonitor(_FRAME_PERIOD)
         self._transforms = TransformListener(self)
         self._outputs = BodySchemaOutputs(self, self.config.ee_link)
         self.commands = self.create_lifecycle_publisher(JointTrajectory, "joint_command", COMMAND)
-        self.create_sensor_subscription(JointStateMsg, "joint_states", self._on_joint_states)
+        self.create_sensor_subscription(JointStateMsg, "joint_states", self._on_joint_states, depth=100)
         self.create_sensor_subscription(CameraInfo, "camera/color/camera_info", self._on_camera_info)
         self.create_subscription(KeypointArray, "keypoints", self._on_keypoints, STREAM)
         self.create_subscription(String, "robot_description", self._on_description, LATCHED)
@@ -91,6 +92,7 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
         self.create_service(Trigger, "body_schema/retract", self._on_retract)
         self._goal = EstimateGoal(self)
         self.add_report("body schema", self._report)
+        self.add_report("frames", self._work.report)
         self.add_report("keypoints", lambda: self._keypoints.report(self.now()))
 
     def activate(self) -> None:
@@ -148,6 +150,10 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
             self.carry_out(self.session.status(*status, self.now()))
 
     def _on_keypoints(self, msg: KeypointArray) -> None:
+        with self._work.tick():
+            self._process(msg)
+
+    def _process(self, msg: KeypointArray) -> None:
         self._keypoints.received(convert.seconds(msg.header.stamp), self.now())
         if not self.is_active or self.session is None or self.chain is None:
             return

@@ -32,7 +32,7 @@ SUCCESS, FAILURE, ERROR = (
 )
 
 
-class LifecycleNode(lifecycle.LifecycleNode, Generic[C]):  # type: ignore[misc]
+class LifecycleNode(lifecycle.LifecycleNode, Generic[C]):
     """Lifecycle node with declared parameters and diagnostics.
 
     * `configure` loads and validates, creates publishers and subscriptions; `activate` starts timers (`create_timer`);
@@ -105,13 +105,15 @@ class LifecycleNode(lifecycle.LifecycleNode, Generic[C]):  # type: ignore[misc]
         self._reports[name] = report
 
     def create_sensor_subscription(
-        self, message_type: type, topic: str, callback: Callable[[Any], None]
+        self, message_type: type, topic: str, callback: Callable[[Any], None], depth: int = SENSOR.depth
     ) -> Subscription:
         """Subscribe with sensor-data QoS that parameters can override.
 
+        ``depth`` is how many messages wait while the node is busy: more for a stream of which each counts.
+
         ``qos_overrides./TOPIC.subscription.reliability: reliable`` is what a replay sets, to lose nothing.
         """
-        qos = type(SENSOR)(depth=SENSOR.depth, history=SENSOR.history, reliability=SENSOR.reliability)
+        qos = type(SENSOR)(depth=depth, history=SENSOR.history, reliability=SENSOR.reliability)
         return self.create_subscription(
             message_type, topic, callback, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
         )

@@ -60,7 +60,7 @@ class ViewerNode(LifecycleNode[ViewerNodeConfig]):
         self.create_subscription(String, "robot_description", self._on_description, LATCHED)
         self.create_subscription(BodySchema, "body_schema", self._on_body_schema, LATCHED)
         self.create_subscription(KeypointArray, "keypoints", self._on_keypoints, STREAM)
-        self.create_sensor_subscription(JointStateMsg, "joint_states", self._on_joint_states)
+        self.create_sensor_subscription(JointStateMsg, "joint_states", self._on_joint_states, depth=100)
         self.create_sensor_subscription(Image, "camera/color/image_raw", self._on_image)
         self.create_sensor_subscription(CameraInfo, "camera/color/camera_info", self._on_camera_info)
         self.create_subscription(PoseStamped, "sim/tip", self._on_true_tip, SENSOR)

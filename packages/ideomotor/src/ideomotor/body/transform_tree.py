@@ -23,8 +23,13 @@ class TransformTree:
     def set(self, parent: str, child: str, T_parent_child: np.ndarray) -> None:
         """Set the transform of ``child``; a new parent replaces the old one.
 
+        Where the body changed (a joint now sits elsewhere in the chain), old transforms of other frames can close a
+        loop with the new one. The new one wins, as in tf2: the loop is opened at ``parent``, whose own transform to
+        what is above it must come anew.
+
         Raises:
-            TransformError: not a rigid transform, an empty name, or a loop; the tree stays as it was.
+            TransformError: not a rigid transform, an empty name, or a frame that is its own parent; the tree stays as
+                it was.
         """
         T = np.array(T_parent_child, dtype=float)
         if not parent or not child:
@@ -33,8 +38,10 @@ class TransformTree:
             raise TransformError(f"{parent!r} -> {child!r}: expected a finite 4x4 matrix, got {T.tolist()}")
         if not np.allclose(T[:3, :3].T @ T[:3, :3], np.eye(3), atol=1e-5):
             raise TransformError(f"{parent!r} -> {child!r}: {T[:3, :3].tolist()} is not a rotation")
+        if parent == child:
+            raise TransformError(f"{parent!r} -> {child!r}: a frame cannot be its own parent")
         if child in self._chain(parent):
-            raise TransformError(f"{parent!r} -> {child!r} would close a loop: {' -> '.join(self._chain(parent))}")
+            del self._parent[parent]
         T.setflags(write=False)
         self._parent[child] = (parent, T)
 
