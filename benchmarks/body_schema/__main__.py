@@ -1,12 +1,15 @@
 """Command line: `python -m benchmarks.body_schema [--seeds ...] [--quick] [--json FILE] [case options]`."""
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.body_schema import accuracy, latency, open_loop, placing, slip, speed
+from benchmarks.body_schema import accuracy, open_loop, speed
 from benchmarks.body_schema.accuracy import Cases
 from benchmarks.body_schema.cases import Options
 from benchmarks.report import Metric, metric, percentile, print_table, write_json
@@ -15,7 +18,9 @@ from ideomotor_sim.tools import TOOL_KINDS
 
 VISION_ONLY = Path("artefacts/keypoints_vision_only")
 PARTS = ("accuracy", "open_loop", "speed", "placing", "slip", "latency")
+ROS_PARTS = ("placing", "slip", "latency")
 QUICK_SEEDS = 1
+SETUP = Path("ros2_ws/install/setup.bash")
 
 # What each key must reach, as in the project's requirements.
 TARGETS = {
@@ -41,6 +46,15 @@ TARGETS = {
 }
 
 
+def enter_workspace() -> None:
+    """Start again with the built workspace sourced, if it is not."""
+    if find_spec("ideomotor_interfaces") is None:
+        if not SETUP.is_file():
+            sys.exit(f"no {SETUP}: build the workspace first (make setup), and run from the repository's root")
+        script = f'. {SETUP} && exec python -m benchmarks.body_schema "$@"'
+        os.execvp("bash", ["bash", "-c", script, "bash", *sys.argv[1:]])
+
+
 def mean(values: np.ndarray) -> float:
     """Return the mean."""
     return float(np.mean(values))
@@ -59,6 +73,8 @@ def run(options: Options, parts: list[str]) -> dict[str, Metric]:
     if "speed" in parts:
         cases["fit_speedup"] = speed.fit_speedup(robot.urdf, robot.ee_link, list(options.seeds))
         cases["extend_ms"] = speed.extend_ms(robot.urdf, robot.ee_link, list(options.seeds))
+    if any(part in ROS_PARTS for part in parts):
+        from benchmarks.body_schema import latency, placing, slip  # here: they need the built workspace
     if "placing" in parts:
         cases |= placing.measure(options)
     if "slip" in parts:
@@ -122,6 +138,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--artefact", type=Path, default=Options.artefact, help="keypoint detector")
     a = parser.parse_args()
+    enter_workspace()
     seeds = a.seeds[:QUICK_SEEDS] if a.quick else a.seeds
     pose = None if a.camera_pose is None else tuple(a.camera_pose)
     options = Options(tuple(seeds), tuple(a.tools), tuple(a.frames), a.urdf, a.ee_link, pose, a.artefact)

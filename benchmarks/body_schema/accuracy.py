@@ -7,6 +7,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from benchmarks.body_schema.cases import Case, Options, Recording, estimate, open_case, positions, record
+from ideomotor.body.camera import Intrinsics
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.detector import KeypointDetector
 from ideomotor.body.estimator import Estimate, EstimatorConfigs
@@ -14,7 +15,7 @@ from ideomotor.body.fit import FitConfig
 from ideomotor.body.keypoints import Keypoints
 from ideomotor.body.urdf import extend_urdf
 from ideomotor_sim.motion import Frame, take_frame
-from ideomotor_sim.transforms import transform
+from ideomotor_sim.transforms import inverse, transform
 
 Cases = list[tuple[int, float]]
 
@@ -140,12 +141,20 @@ def joint_errors(case: Case, known: Estimate, detector: KeypointDetector) -> lis
         frame = take_frame(case.world)
         exact = replace(frame.image, depth=frame.image.depth_exact)
         seen = detector.detect(exact.rgb, exact.depth, case.world.camera.intrinsics, frame.stamp)
-        points = transform(case.world.T_base_camera, seen.position_camera(case.world.camera.intrinsics))
         q_extended = extended_positions(chain, case, known, q)
-        for k, link in enumerate(known.extension.keypoint_links):
-            if frame.truth.visible[k]:
-                errors.append(float(np.linalg.norm(chain.forward(q_extended, link)[:3, 3] - points[k])))
+        joints = np.array([chain.forward(q_extended, link)[:3, 3] for link in known.extension.keypoint_links])
+        joints_camera = transform(inverse(case.world.T_base_camera), joints)
+        errors += distances(seen, joints_camera, case.world.camera.intrinsics)[frame.truth.visible].tolist()
     return errors
+
+
+def distances(seen: Keypoints, positions_camera: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:
+    """Return distances of points (K, 3) from keypoints, from the ray of one without depth, shape (K,) [m]."""
+    ray = intrinsics.backproject(seen.uv, np.ones(len(seen.names)))
+    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+    nearest = (positions_camera * ray).sum(axis=1, keepdims=True) * ray
+    found = np.where(np.isfinite(seen.depth)[:, None], seen.position_camera(intrinsics), nearest)
+    return np.linalg.norm(positions_camera - found, axis=1)  # type: ignore[no-any-return]
 
 
 def _seen_configurations(case: Case) -> np.ndarray:
