@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from ideomotor.config import value
 from ideomotor.data.recording import Record, Recording, RecordingError
-from ideomotor_nodes import convert
 from ideomotor_nodes.diagnostics import OK, Report
 from ideomotor_nodes.interfaces import message_class
 from ideomotor_nodes.lifecycle import LifecycleNode
@@ -108,7 +108,7 @@ class PlayerNode(LifecycleNode[PlayerConfig]):
     def _publish(self, record: Record) -> None:
         if self._clock_publisher is not None:
             sec, nanosec = divmod(record.stamp, 10**9)
-            self._clock_publisher.publish(Clock(clock=convert.Time(sec=sec, nanosec=nanosec)))
+            self._clock_publisher.publish(Clock(clock=Time(sec=sec, nanosec=nanosec)))
         self._publishers_by_topic[record.topic].publish(record.data)
         self.played += 1
 

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -35,7 +36,7 @@ class _ToRos(logging.Handler):
         self._log.get(record.levelno, self._log[logging.INFO])(self.format(record))
 
 
-def run_node(node_type: type[LifecycleNode[Any]], args: list[str] | None = None) -> int:
+def run_node(node_type: Callable[[], LifecycleNode[Any]], args: list[str] | None = None) -> int:
     """Start the node, spin until a signal comes, leave the robot in a safe state.
 
     Returns:
@@ -50,7 +51,7 @@ def run_node(node_type: type[LifecycleNode[Any]], args: list[str] | None = None)
     try:
         node = node_type()
     except (IdeomotorError, ParameterException) as error:
-        rclpy.logging.get_logger(node_type.__name__).fatal(f"{error}")
+        rclpy.logging.get_logger(getattr(node_type, "__name__", "node")).fatal(f"{error}")
         rclpy.shutdown()
         return BAD_INPUT
     logging.getLogger("ideomotor").addHandler(_ToRos(node.get_logger()))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
@@ -146,7 +147,7 @@ class SafetyGateNode(LifecycleNode[SafetyGateConfig]):
     def _message(self, output: GateOutput) -> Float64MultiArray | JointTrajectory:
         if self.config.command_interface == "joint_trajectory":
             period = 1.0 / self.config.rate
-            stamp = convert.Time()  # zero: start now, as joint_trajectory_controller reads it
+            stamp = Time()  # zero: start now, as joint_trajectory_controller reads it
             return convert.joint_command_msg(self.config.joints, output.position, stamp, output.velocity, period)
         velocity = self.config.command_interface == "forward_velocity"
         return Float64MultiArray(data=output.velocity if velocity else output.position)
