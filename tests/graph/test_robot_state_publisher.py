@@ -43,7 +43,7 @@ def test_description_and_frames(graph: Graph) -> None:
     msg = JointState(name=["nobody", "a"], position=[9.0, np.pi / 2])
     msg.header.stamp.sec = 1234
     states.publish(msg)
-    graph.spin_until(lambda: {"base", "arm", "hand"} <= set(listener.tree.frames) and descriptions)
+    graph.spin_until(lambda: {"base", "arm", "hand"} <= set(listener.tree.frames) and descriptions and moving)
     np.testing.assert_allclose(listener.lookup("base", "hand")[:3, 3], [0.0, 0.5, 1.0], atol=1e-9)
     assert descriptions[-1].data == URDF
     assert moving[-1].transforms[0].header.stamp.sec == 1234
@@ -84,3 +84,17 @@ def test_bad_joint_states_are_ignored(graph: Graph) -> None:
     assert not moving
     states.publish(JointState(name=["a"], position=[0.1]))
     graph.spin_until(lambda: moving)
+
+
+def test_transforms_are_limited_to_the_publish_frequency(graph: Graph) -> None:
+    """Of joint states at 100 Hz every fifth is published; one of another joint is not held back by them."""
+    start(graph)
+    moving = graph.collect(TFMessage, "/tf", TF)
+    states = graph.publisher(JointState, "joint_states")
+    for tick in range(21):
+        msg = JointState(name=["a"], position=[0.01 * tick])
+        msg.header.stamp.sec, msg.header.stamp.nanosec = 5, 10_000_000 * tick
+        states.publish(msg)
+        graph.spin(0.01)
+    graph.spin_until(lambda: len(moving) >= 5)
+    assert [m.transforms[0].header.stamp.nanosec // 10_000_000 for m in moving] == [0, 5, 10, 15, 20]

@@ -1,5 +1,7 @@
 """Robot state publisher: the description, and the frames of its links; for machines without ROS's own."""
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
@@ -8,9 +10,11 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
+from ideomotor.body.joint_state import JointState as State
 from ideomotor.body.joint_state import JointStateError
 from ideomotor.body.link_transforms import LinkTransforms
 from ideomotor.body.urdf import UrdfError
+from ideomotor.config import value
 from ideomotor_nodes import convert
 from ideomotor_nodes.diagnostics import StreamMonitor
 from ideomotor_nodes.lifecycle import LifecycleNode
@@ -19,13 +23,23 @@ from ideomotor_nodes.qos import LATCHED, TF, TF_STATIC
 from ideomotor_nodes.run import run_node
 
 _DESCRIPTION = "robot_description"
+_ALMOST = 0.99  # stamps are rounded
 
 
-class RobotStatePublisherNode(LifecycleNode[NodeConfig]):
+@dataclass(frozen=True, kw_only=True)
+class RobotStatePublisherConfig(NodeConfig):
+    """Parameters of robot_state_publisher; names and defaults are those of ROS's own."""
+
+    publish_frequency: float = value(20.0, "Most transforms of a joint a second [Hz].", ge=0.1, le=1000.0)
+
+
+class RobotStatePublisherNode(LifecycleNode[RobotStatePublisherConfig]):
     """Lifecycle shell around `LinkTransforms`; its parameter robot_description may change at any time."""
 
     def __init__(self, **node_options: Any) -> None:  # noqa: ANN401
-        super().__init__("robot_state_publisher", NodeConfig, live_parameters=(_DESCRIPTION,), **node_options)
+        super().__init__(
+            "robot_state_publisher", RobotStatePublisherConfig, live_parameters=(_DESCRIPTION,), **node_options
+        )
         self._states = StreamMonitor()
         self.add_report("joint_states", lambda: self._states.report(self.now()))
         self.add_on_set_parameters_callback(self._check)
@@ -37,6 +51,7 @@ class RobotStatePublisherNode(LifecycleNode[NodeConfig]):
     def configure(self) -> None:
         """Create the topics."""
         self._robot: LinkTransforms | None = None
+        self._published: dict[str, float] = {}  # stamp of each joint's newest transform [s]
         self._description = self.create_publisher(String, _DESCRIPTION, LATCHED)
         self._tf = self.create_lifecycle_publisher(TFMessage, "/tf", TF)
         self._tf_static = self.create_publisher(TFMessage, "/tf_static", TF_STATIC)
@@ -68,7 +83,7 @@ class RobotStatePublisherNode(LifecycleNode[NodeConfig]):
         if not urdf:
             self.get_logger().info(f"{_DESCRIPTION} is empty: nothing is published until it is set")
             return
-        self._robot = LinkTransforms(urdf)
+        self._robot, self._published = LinkTransforms(urdf), {}
         self._description.publish(String(data=urdf))
         stamp = self.get_clock().now().to_msg()
         self._tf_static.publish(
@@ -88,7 +103,7 @@ class RobotStatePublisherNode(LifecycleNode[NodeConfig]):
             self.get_logger().warning(f"joint state ignored: {error}", throttle_duration_sec=1.0)
             return
         self._states.received(state.stamp, self.now())
-        if self._robot is None:
+        if self._robot is None or not self._is_due(state):
             return
         positions = dict(zip(state.names, state.position.tolist(), strict=True))
         transforms = [
@@ -97,6 +112,14 @@ class RobotStatePublisherNode(LifecycleNode[NodeConfig]):
         ]
         if transforms:
             self._tf.publish(TFMessage(transforms=transforms))
+
+    def _is_due(self, state: State) -> bool:
+        """Whether a joint of this state was not published for a period; time that runs backwards starts anew."""
+        ages = [state.stamp - self._published.get(name, -math.inf) for name in state.names]
+        due = any(not 0.0 <= age < _ALMOST / self.config.publish_frequency for age in ages)
+        if due:
+            self._published |= dict.fromkeys(state.names, state.stamp)
+        return due
 
 
 def main(args: list[str] | None = None) -> int:
