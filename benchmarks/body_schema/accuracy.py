@@ -96,7 +96,7 @@ def virtual_axis_ee(case: Case, known: Estimate) -> np.ndarray:
     joint = next(j for j in known.extension.joints if j.axis is not None)
     q = extended_positions(chain, case, known, case.chain.mid)
     T_ee_joint = np.linalg.inv(chain.forward(q, case.chain.ee_link)) @ chain.forward(q, joint.child_link)
-    return T_ee_joint[:3, :3] @ joint.axis  # type: ignore[no-any-return]
+    return T_ee_joint[:3, :3] @ joint.axis
 
 
 def extended_chain(case: Case, known: Estimate) -> KinematicChain:
@@ -154,7 +154,7 @@ def distances(seen: Keypoints, positions_camera: np.ndarray, intrinsics: Intrins
     ray /= np.linalg.norm(ray, axis=1, keepdims=True)
     nearest = (positions_camera * ray).sum(axis=1, keepdims=True) * ray
     found = np.where(np.isfinite(seen.depth)[:, None], seen.position_camera(intrinsics), nearest)
-    return np.linalg.norm(positions_camera - found, axis=1)  # type: ignore[no-any-return]
+    return np.linalg.norm(positions_camera - found, axis=1)
 
 
 def _seen_configurations(case: Case) -> np.ndarray:
@@ -193,7 +193,7 @@ def displaced_camera(case: Case) -> np.ndarray:
     T = np.eye(4)
     T[:3, 3] = CAMERA_ERROR[0] * direction / np.linalg.norm(direction)
     T[:3, :3] = Rotation.from_rotvec(CAMERA_ERROR[1] * axis / np.linalg.norm(axis)).as_matrix()
-    return case.world.T_base_camera @ T  # type: ignore[no-any-return]
+    return case.world.T_base_camera @ T
 
 
 def _on_object(
@@ -228,7 +228,7 @@ def on_object(uv: np.ndarray, mask: np.ndarray, case: Case, frame: Frame) -> np.
     line_camera = transform(case.world.T_camera_ee(), centre_line_ee(case, frame))  # (P, 3)
     line, reach = case.world.camera.intrinsics.project(line_camera), ON_OBJECT_DISTANCE / line_camera[:, 2]
     distance = np.linalg.norm(uv[:, None] - line, axis=-1)  # (K, P)
-    return inside | (distance <= reach * case.world.camera.intrinsics.fx).any(axis=1)  # type: ignore[no-any-return]
+    return inside | (distance <= reach * case.world.camera.intrinsics.fx).any(axis=1)
 
 
 def centre_line_ee(case: Case, frame: Frame) -> np.ndarray:

@@ -152,4 +152,4 @@ def _true_tip(client: WavingClient, chain: KinematicChain) -> np.ndarray:
     client.wait_for(lambda: client.time > stamp, "the next joint state", 5.0)
     T_base_ee = chain.forward(client.joint_states.position_at(chain.joint_names, stamp))
     position = convert.matrix(truth.pose)[:3, 3]
-    return T_base_ee[:3, :3].T @ (position - T_base_ee[:3, 3])  # type: ignore[no-any-return]
+    return T_base_ee[:3, :3].T @ (position - T_base_ee[:3, 3])

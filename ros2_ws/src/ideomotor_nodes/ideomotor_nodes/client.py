@@ -28,7 +28,7 @@ class ClientError(IdeomotorError):
     """What was waited for did not come, or an action failed."""
 
 
-class BodySchemaClient(Node):  # type: ignore[misc]
+class BodySchemaClient(Node):
     """Estimates the held object, moves the tip, and knows the newest state; everything waits with a timeout."""
 
     def __init__(self, name: str, **node_options: Any) -> None:  # noqa: ANN401

@@ -337,7 +337,7 @@ def _braking_velocity(distance: np.ndarray, h: float, a: float) -> np.ndarray:
     """b(e): the fastest velocity from which a stop within ``distance`` is possible; 0 for negative ones."""
     e = np.minimum(np.maximum(distance, 0.0), 1e6)
     n = np.floor((np.sqrt(1.0 + 8.0 * e / (a * h * h)) - 1.0) / 2.0)  # full steps of braking
-    return (e / h + a * h * n * (n + 1.0) / 2.0) / (n + 1.0)  # type: ignore[no-any-return]
+    return (e / h + a * h * n * (n + 1.0) / 2.0) / (n + 1.0)
 
 
 def _towards(error: np.ndarray, h: float, a: float) -> np.ndarray:
