@@ -38,10 +38,12 @@ def extension(z: float = 0.2, x: float = 0.0) -> BodyExtension:
     return BodyExtension("ee", (joint,), "virtual_kp_0", ("virtual_kp_0",))
 
 
-def estimate(state: EstimatorState, held: BodyExtension | None, event: EstimatorState | None = None) -> Estimate:
+def estimate(
+    state: EstimatorState, held: BodyExtension | None, event: EstimatorState | None = None, tip_std: float = 0.001
+) -> Estimate:
     return Estimate(
         stamp=0.0, state=state, event=event, reason="because" if event else "", extension=held, joint_position={},
-        position_ee=None, covariance=None, tip_covariance=None, T_camera_corrected=np.eye(4),
+        position_ee=None, covariance=None, tip_covariance=tip_std**2 * np.eye(6), T_camera_corrected=np.eye(4),
         camera_covariance=np.zeros((6, 6)), inlier_ratio=1.0, frames=30, observability=None,
     )  # fmt: skip
 
@@ -210,11 +212,13 @@ def test_a_drop_that_cannot_be_taken_back_is_tried_again() -> None:
     assert bench.set[-1] == URDF
 
 
-@pytest.mark.parametrize(("moved", "descriptions"), [(0.004, 1), (0.02, 2)])
-def test_only_a_large_correction_is_worth_a_new_description(moved: float, descriptions: int) -> None:
+@pytest.mark.parametrize(("moved", "tip_std", "descriptions"), [(0.004, 0.001, 1), (0.02, 0.001, 2), (0.02, 0.011, 1)])
+def test_only_a_large_and_certain_correction_is_worth_a_new_description(
+    moved: float, tip_std: float, descriptions: int
+) -> None:
     bench = Bench(update_threshold_m=0.01, update_interval=0.5)
     bench.extend()
-    bench.script.says = estimate(EstimatorState.EXTENDED, extension(x=moved))
+    bench.script.says = estimate(EstimatorState.EXTENDED, extension(x=moved), tip_std=tip_std)
     for _ in range(30):
         bench.frame()
     assert len(bench.set) == descriptions

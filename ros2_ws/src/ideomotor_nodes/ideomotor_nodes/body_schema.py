@@ -1,6 +1,7 @@
 """The body schema: keypoints, joint states and camera pose in; extended description, its state and markers out."""
 
 import sys
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,6 +60,7 @@ class BodySchemaConfig(NodeConfig, SessionConfig):
     description_publisher: str = value("robot_state_publisher", "Node whose parameter robot_description is set.")
     description_consumers: tuple[str, ...] = value((), "Who must confirm a description on description_status.")
     max_gap: float = value(0.1, "Largest gap between the joint states around an image [s].", ge=0.001, le=1.0)
+    max_wait: float = value(0.3, "A frame waits so long for joint states that are not older [s].", ge=0.0, le=2.0)
     command_rate: float = value(100.0, "Joint commands a second while waving [Hz].", ge=10.0, le=1000.0)
     seed: int = value(0, "Seed of the waving motion.", ge=0)
 
@@ -80,7 +82,8 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
         self._reason = "waiting for robot_description"
         self._own: set[str] = set()  # SHA-256 of the descriptions that we set
         self._keypoints, self._work = StreamMonitor(), TickMonitor(_FRAME_PERIOD)
-        self._transforms = TransformListener(self)
+        self._transforms = TransformListener(self, moving=False)  # the camera stands still
+        self._waiting: deque[KeypointArray] = deque(maxlen=256)  # more than max_wait is long
         self._outputs = BodySchemaOutputs(self, self.config.ee_link)
         self.commands = self.create_lifecycle_publisher(JointTrajectory, "joint_command", COMMAND)
         self.create_sensor_subscription(JointStateMsg, "joint_states", self._on_joint_states, depth=100)
@@ -112,6 +115,8 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
             self.joint_states.update(convert.joint_state(msg))
         except JointStateError as error:
             self._warn(f"joint_states: {error}")
+            return
+        self._process_waiting()
 
     def _on_camera_info(self, msg: CameraInfo) -> None:
         try:
@@ -150,8 +155,18 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
             self.carry_out(self.session.status(*status, self.now()))
 
     def _on_keypoints(self, msg: KeypointArray) -> None:
-        with self._work.tick():
-            self._process(msg)
+        self._waiting.append(msg)
+        self._process_waiting()
+
+    def _process_waiting(self) -> None:
+        """Process the frames whose joint states have come; the others wait a little."""
+        while self._waiting:
+            stamp = convert.seconds(self._waiting[0].header.stamp)
+            names = () if self.chain is None else self.chain.joint_names
+            if self.joint_states.age(names, stamp) > 0.0 and 0.0 <= self.now() - stamp < self.config.max_wait:
+                return
+            with self._work.tick():
+                self._process(self._waiting.popleft())
 
     def _process(self, msg: KeypointArray) -> None:
         self._keypoints.received(convert.seconds(msg.header.stamp), self.now())
@@ -173,6 +188,7 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
         self._outputs.publish_frame(self.session, msg.header)
 
     def _on_tick(self) -> None:
+        self._process_waiting()
         if self.session is not None:
             self.carry_out(self.session.tick(self.now()))
 

@@ -55,7 +55,7 @@ class ViewerNode(LifecycleNode[ViewerNodeConfig]):
         self._image: Image | None = None
         self._intrinsics: Intrinsics | None = None
         self._camera_frame = ""
-        self._transforms = TransformListener(self)
+        self._transforms = TransformListener(self, moving=False)  # the camera stands still
         self._status = self.create_publisher(DescriptionStatus, "description_status", LATCHED)
         self.create_subscription(String, "robot_description", self._on_description, LATCHED)
         self.create_subscription(BodySchema, "body_schema", self._on_body_schema, LATCHED)

@@ -266,7 +266,8 @@ class BodySchemaSession:
             return (*effects, *self._change(_Body(state=BodyState.DROPPED), now))
         if estimate.state is EstimatorState.EXTENDED and estimate.extension is not None and body.extension is not None:
             moved = displacement(body.extension, estimate.extension)
-            if body.state is BodyState.SLIPPED or moved > self.config.update_threshold_m:
+            # A correction smaller than its own uncertainty is none.
+            if body.state is BodyState.SLIPPED or moved > max(self.config.update_threshold_m, 2.0 * estimate.tip_std):
                 extended = replace(body, state=BodyState.EXTENDED, extension=estimate.extension)
                 return (*effects, *self._change(extended, now))
         return effects
