@@ -277,7 +277,7 @@ def test_process_ends_with_a_safe_command(graph: Graph, signum: int) -> None:
 
 
 def test_goal_works_in_a_process(graph: Graph) -> None:
-    """rclpy polls waiting coroutines: a goal must not be one. Over DDS, with the executor that nodes use."""
+    """Over DDS, with the executor that nodes use."""
     code = PROCESS.format(folder=os.path.dirname(__file__), file=__file__)
     process = subprocess.Popen([sys.executable, "-c", code])
     try:
