@@ -179,6 +179,50 @@ def _check(path: Path, arrays: dict[str, np.ndarray], k: int) -> None:
             raise DataSetError(f"{path}: {key} is {arrays[key].dtype}{arrays[key].shape}, expected {dtype}{shape}")
 
 
+def write_recording(
+    folder: Path,
+    names: tuple[str, ...],
+    *,
+    rgb: np.ndarray,
+    depth: np.ndarray,
+    intrinsics: np.ndarray,
+    T_camera_ee: np.ndarray,
+    joint_position: np.ndarray,
+) -> None:
+    """Write a recording of one grasp, without labels, in the data sets' format: what fine-tuning learns from.
+
+    Args:
+        folder: where to; made if need be.
+        names: of the detector's keypoints.
+        rgb: (N, H, W, 3) uint8.
+        depth: (N, H, W) uint16 [mm], 0 invalid.
+        intrinsics: (4,) fx, fy, cx, cy [px].
+        T_camera_ee: (N, 4, 4) end effector in the optical frame.
+        joint_position: (N, nq) [rad].
+
+    Raises:
+        DataSetError: if an array has the wrong shape or type.
+    """
+    n, k = len(rgb), len(names)
+    arrays = {
+        "rgb": rgb,
+        "depth": depth,
+        "intrinsics": np.tile(np.asarray(intrinsics, np.float32), (n, 1)),
+        "T_camera_ee": np.asarray(T_camera_ee, np.float32),
+        "joint_position": np.asarray(joint_position, np.float32),
+        "episode": np.zeros(n, np.int32),
+        "keypoint_uv": np.full((n, k, 2), np.nan, np.float32),
+        "keypoint_depth": np.full((n, k), np.nan, np.float32),
+        "keypoint_visible": np.zeros((n, k), bool),
+    }
+    path = folder / "shard_00000.npz"
+    _check(path, arrays, k)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    meta = {"format": FORMAT, "keypoints": list(names), "seed": 0, "generator": "recording", "samples": n}
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Batch:
     """B images; image i and image i + B/2 are two frames of one episode."""

@@ -1,5 +1,6 @@
 """From a trained network to an artefact: ONNX graph, manifest, metrics measured through the graph itself."""
 
+import copy
 import importlib.metadata
 import subprocess
 import tempfile
@@ -13,6 +14,7 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import torch
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ideomotor.artefacts import ArtefactError, Manifest, Model, load_artefact, save_artefact
 from ideomotor.artefacts import Tensor as TensorSpec
@@ -33,10 +35,22 @@ UNITS = {
 }
 
 
+def fold_batch_norms(net: KeypointNet) -> KeypointNet:
+    """Return a copy whose convolutions do the work of the batch norms that follow them (evaluation mode)."""
+    folded = copy.deepcopy(net)
+    for module in folded.modules():
+        if isinstance(module, torch.nn.Sequential):
+            for i in range(len(module) - 1):
+                first, second = module[i], module[i + 1]
+                if isinstance(first, torch.nn.Conv2d) and isinstance(second, torch.nn.BatchNorm2d):
+                    module[i], module[i + 1] = fuse_conv_bn_eval(first, second), torch.nn.Identity()
+    return folded
+
+
 def to_onnx(net: KeypointNet) -> bytes:
     """Return the inference graph of a network, for one image of its size, float32."""
     config = net.config
-    graph = Inference(net.float().eval())
+    graph = Inference(fold_batch_norms(net.float().eval()))
     images = (
         torch.zeros(1, config.height, config.width, 3, dtype=torch.uint8),
         torch.ones(1, config.height, config.width),
@@ -98,7 +112,7 @@ def load_network(artefact: Path) -> KeypointNet:
         for name, module in net.named_modules():
             if isinstance(module, torch.nn.BatchNorm2d):  # its convolution is the module before it
                 parent, index = name.rsplit(".", 1)
-                key = f"net.{parent}.{int(index) - 1}.weight_bias"
+                key = f"net.{parent}.{int(index) - 1}.bias"
                 if key not in weights:
                     raise ArtefactError(f"{artefact}: model.onnx has no {key!r}: it was not exported by this version")
                 module.bias.copy_(weights[key])

@@ -44,6 +44,7 @@ class TrainConfig(Config):
     steps: int = value(150, "Training steps.", ge=1)
     batch_size: int = value(16, "Images per step, even.", ge=2)
     learning_rate: float = value(3e-4, "Peak learning rate.", ge=0.0)
+    reach: float = value(10.0, "A detection agrees with the fit if it is this near to it [px].", ge=0.0)
     inliers: float = value(0.5, "A keypoint gets pseudo-labels if this share of its detections agrees.", ge=0.0, le=1.0)
     occlusion: float = value(0.05, "Hidden where the sensor sees something this much nearer [m].", ge=0.0)
     seed: int = value(0, "Seed of order and augmentation.", ge=0)
@@ -63,7 +64,7 @@ def pseudo_labels(found: Sequence[Keypoints], data: DataSet, config: TrainConfig
     depth = np.full(data.keypoint_depth.shape, np.nan, np.float32)
     visible = np.zeros(data.visible.shape, bool)
     for indices in data.episodes.values():
-        position, agree = _fit([found[i] for i in indices], data, indices)
+        position, agree = _fit([found[i] for i in indices], data, indices, config.reach)
         for i in indices:
             camera, T = sample_intrinsics(data, int(i)), data.T_camera_ee[i].astype(float)
             p = position @ T[:3, :3].T + T[:3, 3]  # (K, 3) in the optical frame
@@ -74,16 +75,17 @@ def pseudo_labels(found: Sequence[Keypoints], data: DataSet, config: TrainConfig
     return replace(data, uv=uv, keypoint_depth=depth, visible=visible, mask=(None,) * len(data.mask))
 
 
-def _fit(found: list[Keypoints], data: DataSet, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _fit(found: list[Keypoints], data: DataSet, indices: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
     """Return keypoints in the gripper's frame (K, 3) [m] and the share of the frames that agree (K,)."""
     arrays = {
         name: np.stack([getattr(f, name) for f in found])
         for name in ("uv", "uv_covariance", "depth", "depth_variance", "confidence")
     }
+    T, camera = data.T_camera_ee[indices].astype(float), sample_intrinsics(data, int(indices[0]))
     stamp = np.arange(len(found)) / 30.0
-    observations = Observations(stamp=stamp, T_camera_ee=data.T_camera_ee[indices].astype(float), **arrays)
-    fit = fit_keypoints(observations, sample_intrinsics(data, int(indices[0])))
-    return fit.position_ee, fit.weight.mean(0)
+    position = fit_keypoints(Observations(stamp=stamp, T_camera_ee=T, **arrays), camera).position_ee
+    projected = camera.project(np.einsum("tij,kj->tki", T[:, :3, :3], position) + T[:, None, :3, 3])  # (T, K, 2)
+    return position, (np.linalg.norm(projected - arrays["uv"], axis=-1) < reach).mean(0)
 
 
 def _hidden(uv: np.ndarray, depth: np.ndarray, image: np.ndarray, margin: float) -> np.ndarray:

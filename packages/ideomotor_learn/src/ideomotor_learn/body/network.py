@@ -18,6 +18,7 @@ Structure of keypoint maps, soft-argmax and decoder: Minderer et al. 2019 (arXiv
 body schemas: Bechtle et al. 2021 (arXiv:2011.03882). Deviations are listed in docs/keypoint_detector.md.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from ideomotor.config import Config, value
 
 DEPTH_MIN, DEPTH_MAX = 0.1, 4.0  # sensor depths outside are treated as invalid [m]
+PASSES = 2  # of stage 2 at inference: the second sees the keypoint in the middle of its crop
 STRIDE = 8  # [px] of a cell of the keypoint maps
 
 
@@ -59,6 +61,18 @@ class Prediction(NamedTuple):
     depth_support: Tensor  # (B, K) share of the crop with a valid sensor depth
     log_variance: Tensor  # (B, K, 3) of uv along and across the axis [px^2], of depth [m^2]
     confidence_logit: Tensor  # (B, K)
+
+
+class Refinement(NamedTuple):
+    """What one pass of stage 2 says; the last fields of `Prediction`."""
+
+    axis: Tensor
+    step: Tensor
+    uv: Tensor
+    depth: Tensor
+    depth_support: Tensor
+    log_variance: Tensor
+    confidence_logit: Tensor
 
 
 class Guide(NamedTuple):
@@ -134,6 +148,13 @@ def peak(log_heat: Tensor, stride: float, sigma: float = 1.5) -> Tensor:
     return (log_heat - far / (2 * (sigma * stride) ** 2)).flatten(2).softmax(-1).view_as(log_heat)
 
 
+def coarse_depth(image: Tensor, near: Tensor, mask_logit: Tensor) -> Tensor:
+    """Return (B, K) the mean nearest depth [m] of the cells of stride 4 near the peak that show the object."""
+    depth = nearest_depth(image, STRIDE // 2)  # (B, 1, 2h, 2w)
+    weight = F.interpolate(near, scale_factor=2.0, mode="nearest") * (mask_logit.sigmoid()[:, None] + 1e-3)
+    return (weight * depth).sum((-2, -1)) / weight.sum((-2, -1))
+
+
 class CoarseNet(nn.Module):
     """Stage 1: a U-Net from stride 4 to 32 and back to 8."""
 
@@ -149,7 +170,7 @@ class CoarseNet(nn.Module):
         self.maps = nn.Conv2d(c8, 2 * config.keypoints + 4, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return map logits (B, K, h, w), depth votes (B, K, h, w) [m], mask logits (B, 2h, 2w), features."""
+        """Return map logits and depth residuals [m], (B, K, h, w), mask logits (B, 2h, 2w), features."""
         x4 = self.stem(image)
         x8 = self.down8(x4)
         x16 = self.down16(x8)
@@ -158,7 +179,7 @@ class CoarseNet(nn.Module):
         y8 = self.up8(x8 + F.interpolate(self.lateral8(y16), size=x8.shape[-2:], mode="nearest"))
         k = (self.maps.out_channels - 4) // 2
         heat, depth, mask = self.maps(y8).float().split([k, k, 4], dim=1)
-        return heat, nearest_depth(image, STRIDE) + 0.2 * depth, F.pixel_shuffle(mask, 2)[:, 0], y8
+        return heat, 0.2 * depth, F.pixel_shuffle(mask, 2)[:, 0], y8
 
 
 class RefineNet(nn.Module):
@@ -222,54 +243,51 @@ class KeypointNet(nn.Module):
         self.coarse = CoarseNet(config)
         self.refine = RefineNet(config)
 
-    def forward(self, rgb: Tensor, depth: Tensor, guide: Guide | None = None) -> Prediction:
+    def forward(self, rgb: Tensor, depth: Tensor, guide: Guide | None = None, passes: int = 1) -> Prediction:
         """Detect keypoints.
 
         Args:
             rgb: (B, H, W, 3) uint8.
             depth: (B, H, W) [m], NaN or zero where invalid.
             guide: training only; where to put the crops.
+            passes: of stage 2, each around the keypoints of the one before.
         """
         image = normalise(rgb, depth)  # (B, 5, H, W)
-        logit, depth_map, mask_logit, features = self.coarse(image)
+        logit, depth_residual, mask_logit, features = self.coarse(image)
         log_heat = logit.flatten(2).log_softmax(-1).view_as(logit)
         uv_coarse = soft_argmax(log_heat.exp(), STRIDE)  # (B, K, 2)
         near = peak(log_heat.detach(), STRIDE)
-        depth_coarse = (near * depth_map).sum((-2, -1))  # (B, K)
+        depth_coarse = coarse_depth(image, near, mask_logit.detach()) + (near * depth_residual).sum((-2, -1))  # (B, K)
 
-        centre = soft_argmax(near, STRIDE)
-        scale = depth_coarse.detach().clamp(0.4, 2.5)
+        centre, scale = soft_argmax(near, STRIDE), depth_coarse.detach()
         if guide is not None:
             centre = torch.where(guide.use[..., None], guide.uv, centre + guide.jitter)
-            scale = torch.where(guide.use, guide.depth.clamp(0.4, 2.5), scale)
+            scale = torch.where(guide.use, guide.depth, scale)
+        refined = self.refine_at(image, features, centre, scale)
+        for _ in range(passes - 1):
+            refined = self.refine_at(image, features, refined.uv, refined.depth)
+        return Prediction(log_heat, mask_logit, features, uv_coarse, depth_coarse, *refined)
+
+    def refine_at(self, image: Tensor, features: Tensor, centre: Tensor, depth: Tensor) -> Refinement:
+        """Run stage 2 on crops around pixels (B, K, 2) at depths (B, K) [m]."""
+        scale = depth.clamp(0.4, 2.5)
         axis = image_axis(centre)
         step = self.config.crop_window / self.config.crop_size / scale  # (B, K) px per sample
         crop = self.crop(image, centre, axis, step, scale)
-        context = self.context(features, centre, scale)
-        offset, relative, support, summary = self.refine(crop, context)
-
+        offset, relative, support, summary = self.refine(crop, self.context(features, centre, scale))
         b, k = scale.shape
         offset = offset.view(b, k, 2) * step[..., None]  # [px], along and across
         uv = centre + offset[..., :1] * axis + offset[..., 1:] * perpendicular(axis)
-        log_step = 2.0 * step.log()[..., None]
         summary = summary.view(b, k, 4)
         log_variance = torch.cat(
-            [summary[..., :2].clamp(-8.0, 8.0) + log_step, summary[..., 2:3].clamp(-6.0, 6.0) - 9.2], dim=-1
-        )  # 1 sample^2 and (1 cm)^2 at zero
-        return Prediction(
-            log_heat,
-            mask_logit,
-            features,
-            uv_coarse,
-            depth_coarse,
-            axis,
-            step,
-            uv,
-            scale + 0.1 * relative.view(b, k),
-            support.view(b, k),
-            log_variance,
-            summary[..., 3],
+            [
+                summary[..., :2].clamp(-8.0, 8.0) + 2.0 * step.log()[..., None],  # 1 sample^2 at zero
+                summary[..., 2:3].clamp(-6.0, 6.0) + 2.0 * math.log(0.01),  # (1 cm)^2 at zero
+            ],
+            dim=-1,
         )
+        metres = scale + 0.1 * relative.view(b, k)
+        return Refinement(axis, step, uv, metres, support.view(b, k), log_variance, summary[..., 3])
 
     def crop(self, image: Tensor, centre: Tensor, axis: Tensor, step: Tensor, depth: Tensor) -> Tensor:
         """Return (B K, 5, S, S) samples around every keypoint, turned along `axis`, `step` pixels apart."""
@@ -327,7 +345,7 @@ class Inference(nn.Module):
 
         Depth is NaN where the crop holds no valid sensor depth.
         """
-        p = self.net(rgb, depth)
+        p = self.net(rgb, depth, passes=PASSES)
         variance = p.log_variance.exp()
         e, f = p.axis, perpendicular(p.axis)
         covariance = (

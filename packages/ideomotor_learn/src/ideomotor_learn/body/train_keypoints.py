@@ -87,15 +87,15 @@ class TrainConfig(Config):
     losses: str = value(
         "all", "Which losses (LossWeights): all, or the ablations, or those of fine-tuning.", choices=tuple(PRESETS)
     )
-    steps: int = value(5500, "Training steps.", ge=1)
+    steps: int = value(6500, "Training steps.", ge=1)
     batch_size: int = value(16, "Images per step, even.", ge=2)
     learning_rate: float = value(2e-3, "Peak learning rate of the one-cycle schedule.", ge=0.0)
     weight_decay: float = value(1e-3, "AdamW weight decay.", ge=0.0)
     clip_norm: float = value(5.0, "Largest gradient norm.", ge=0.0)
     jitter: float = value(1.5, "Standard deviation of the crops' displacement in training [px].", ge=0.0)
-    guided: float = value(0.6, "Share of the labelled images whose crops are put near the labels.", ge=0.0, le=1.0)
-    guide_sigma: float = value(3.0, "Standard deviation of those crops' displacement [px].", ge=0.0)
-    guide_depth_sigma: float = value(0.03, "Standard deviation of those crops' depth [m].", ge=0.0)
+    guided: float = value(0.5, "Share of the labelled images whose crops are put near the labels.", ge=0.0, le=1.0)
+    guide_sigma: float = value(3.0, "Mean standard deviation of those crops' displacement [px].", ge=0.0)
+    guide_depth_sigma: float = value(0.02, "Standard deviation of those crops' depth [m].", ge=0.0)
     hidden_weight: float = value(0.3, "Weight of keypoints that the robot hides.", ge=0.0, le=1.0)
     separation_sigma: float = value(4.0, "Range of the separation loss [px].", ge=0.1)
     nearness_radius: float = value(0.3, "Radius around the gripper without a nearness loss [m].", ge=0.0)
@@ -119,7 +119,8 @@ def draw_guide(batch: Batch, config: TrainConfig) -> Guide:
     noise = torch.randn(batch.uv.shape)
     use = target_weight(batch, 1.0).bool() & (torch.rand(len(batch.uv), 1) < config.guided)
     depth = batch.keypoint_depth + config.guide_depth_sigma * torch.randn(batch.keypoint_depth.shape)
-    return Guide(batch.uv + config.guide_sigma * noise, depth, use, config.jitter * noise)
+    sigma = 2 * config.guide_sigma * torch.rand(len(batch.uv), 1, 1)  # the second pass starts near, the first farther
+    return Guide(batch.uv + sigma * noise, depth, use, config.jitter * noise)
 
 
 def small_image(rgb: Tensor) -> Tensor:
