@@ -177,6 +177,7 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
             keypoints = convert_body.keypoints(msg)
             self._outputs.publish_keypoints(keypoints, self._intrinsics, msg.header)
             q = self.joint_states.position_at(self.chain.joint_names, keypoints.stamp, self.config.max_gap)
+            self._goal.no_joint_state("")
             self.carry_out(self.session.observe(q, keypoints, self.now()))
         except JointStateError as error:
             self._goal.no_joint_state(str(error))

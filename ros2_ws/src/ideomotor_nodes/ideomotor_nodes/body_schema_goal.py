@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ideomotor_nodes.body_schema import BodySchemaNode
 
 _FEEDBACK_PERIOD = 0.1  # [s]
+_SETTLE = 0.2  # [s] after waving, so that the last command was sent before the result
 _Result = EstimateBodySchema.Result
 
 
@@ -34,7 +35,7 @@ class EstimateGoal:
         self._node.create_steady_timer(_FEEDBACK_PERIOD, self._feedback)
 
     def no_joint_state(self, reason: str) -> None:
-        """Remember why frames could not be used."""
+        """Remember why the newest frame could not be used; empty if it could."""
         self._no_joint_state = reason
 
     def done(self, done: Done) -> None:
@@ -63,8 +64,9 @@ class EstimateGoal:
             raise GoalError(_Result.DESCRIPTION_REJECTED, "no usable robot_description yet")
         node.refine_camera = bool(goal.refine_camera)
         trajectory = self._motion(goal.duration) if goal.wave else None
+        duration = goal.duration + _SETTLE if goal.wave else goal.duration
         try:
-            effects = node.session.begin(goal.duration, self._began)
+            effects = node.session.begin(duration, self._began)
         except IdeomotorError as error:
             raise GoalError(_Result.BUSY if node.session.busy else _Result.NOT_OBSERVABLE, str(error)) from error
         self._trajectory = trajectory
