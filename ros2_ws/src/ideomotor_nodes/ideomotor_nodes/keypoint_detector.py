@@ -100,7 +100,10 @@ class KeypointDetectorNode(LifecycleNode[KeypointDetectorConfig]):
             self._reject(str(error))
 
     def _detect(self, pair: Pair[Image]) -> None:
-        age = self.now() - pair.stamp
+        now = self.now()
+        if now == 0.0:  # use_sim_time, and nothing on /clock yet
+            return
+        age = now - pair.stamp
         if not -self.config.max_age <= age <= self.config.max_age:
             raise CameraError(f"image is {age:.3f} s old, limit {self.config.max_age} s (do the clocks agree?)")
         if self._intrinsics is None:
