@@ -28,7 +28,9 @@ class Bench:
 
     def __init__(self, graph: Graph, **parameters: Any) -> None:
         self.graph = graph
-        overrides = {"joints": ["a", "b"], "position_margin": 0.0} | parameters
+        # slow machines are not what is tested here
+        patient = {"state_timeout": 1.0, "command_timeout": 1.0}
+        overrides = {"joints": ["a", "b"], "position_margin": 0.0} | patient | parameters
         self.node = graph.add(SafetyGateNode(parameter_overrides=[Parameter(k, value=v) for k, v in overrides.items()]))
         interface = overrides.get("command_interface", "forward_position")
         self.position, self.interface = np.zeros(2), interface
@@ -117,7 +119,7 @@ def test_fault_is_latched_reported_and_released(graph: Graph) -> None:
     late = graph.collect(DiagnosticStatus, "safety_gate/status", LATCHED)
     graph.spin_until(lambda: late)
     assert late[-1].level == DiagnosticStatus.ERROR
-    assert graph.call(Trigger, "safety_gate/release", Trigger.Request()).success
+    graph.spin_until(lambda: graph.call(Trigger, "safety_gate/release", Trigger.Request()).success)
     bench.follow([0.2, 0.2])
 
 

@@ -38,14 +38,16 @@ class Bench:
     def __init__(self, graph: Graph, *, description: bool = True) -> None:
         self.graph, helper = graph, graph.helper
         self.q, self.sag = START.copy(), 0.005
-        parameters = [Parameter("joints", value=JOINTS)]
+        # slow machines are not what is tested here
+        parameters = [Parameter("joints", value=JOINTS), Parameter("state_timeout", value=1.0)]
         ee = [Parameter("ee_link", value="gripper_tcp"), Parameter("speed", value=0.8)]
         self.description = helper.create_publisher(String, "robot_description", LATCHED)
         self.statuses = graph.collect(DescriptionStatus, "description_status", LATCHED)
         self.joint_states = helper.create_publisher(JointState, "joint_states", 10)
         helper.create_subscription(Float64MultiArray, "forward_position_controller/commands", self.servo, 10)
         self.timer = helper.create_timer(0.02, self.publish_state)
-        self.gate = graph.start(SafetyGateNode(parameter_overrides=parameters))
+        patient = [*parameters, Parameter("command_timeout", value=1.0)]
+        self.gate = graph.start(SafetyGateNode(parameter_overrides=patient))
         self.node = graph.start(TipControllerNode(parameter_overrides=[*parameters, *ee]))
         self.client = ActionClient(helper, MoveTip, "tip_controller/move_tip")
         self.feedback: list[float] = []
@@ -100,7 +102,7 @@ def test_goals_are_reached_within_a_millimetre_although_the_servo_sags(graph: Gr
         np.testing.assert_allclose(convert.matrix(final.pose)[:3, 3], goal[:3, 3], atol=1e-3)
     assert len(bench.feedback) > 3
     assert bench.feedback[0] > bench.feedback[-1]
-    graph.spin(0.5)
+    graph.spin_until(lambda: bench.gate._gate.state.name != "FOLLOWING")
     assert bench.gate._gate.state.name == "HOLDING"  # the end of the commands was no fault
 
 
@@ -124,7 +126,7 @@ def test_cancel_brakes_and_is_no_fault_of_the_gate(graph: Graph) -> None:
     handle.cancel_goal_async()
     response = bench.result(handle)
     assert (response.status, response.result.error_code) == (GoalStatus.STATUS_CANCELED, Result.CANCELLED)
-    graph.spin(0.5)
+    graph.spin_until(lambda: bench.gate._gate.state.name != "FOLLOWING")
     assert bench.gate._gate.state.name == "HOLDING"
     assert bench.move(bench.goal(START)).result.error_code == Result.NONE
 
@@ -145,8 +147,7 @@ def test_fault_of_the_gate_ends_the_goal_until_it_is_released(graph: Graph) -> N
     assert response.result.error_code == Result.HELD_BY_GATE
     assert "a test" in response.result.error_msg
     assert bench.move(bench.goal(START)).result.error_code == Result.HELD_BY_GATE
-    graph.spin(0.3)
-    assert graph.call(Trigger, "safety_gate/release", Trigger.Request()).success
+    graph.spin_until(lambda: graph.call(Trigger, "safety_gate/release", Trigger.Request()).success)
     graph.spin_until(lambda: not bench.node._gate_fault)
     assert bench.move(bench.goal(START)).result.error_code == Result.NONE
 
@@ -195,7 +196,7 @@ def test_without_description_or_joint_states_goals_end_as_stale(graph: Graph) ->
     assert bench.move(bench.goal(START)).result.error_msg == "no robot_description yet"
     bench.describe(URDF)
     bench.timer.cancel()
-    graph.spin(0.3)
+    graph.spin_until(lambda: bench.gate._gate.state.name == "FAULT")
     response = bench.move(bench.goal(START))
     assert response.result.error_code in (Result.STALE_STATE, Result.HELD_BY_GATE)
     assert "joint state" in response.result.error_msg
