@@ -14,9 +14,21 @@ from ideomotor_learn.body.dataset import DataSet, DataSetError, load_dataset, wr
 from ideomotor_learn.body.evaluate import detect_samples, measure, sample_intrinsics
 from ideomotor_learn.body.export import export_artefact, load_network
 from ideomotor_learn.body.finetune import TrainConfig, finetune, pseudo_labels, spread
-from ideomotor_learn.body.network import Inference, KeypointNet, NetworkConfig
+from ideomotor_learn.body.network import Inference, KeypointNet
+from ideomotor_learn.body.stages import NetworkConfig
 from ideomotor_learn.body.synthetic import NAMES, write_synthetic
 
+TINY = NetworkConfig(
+    height=64,
+    width=96,
+    channels=(4, 6, 8, 8),
+    object_channels=(4, 6, 8),
+    object_size=16,
+    object_window=32.0,
+    crop_channels=(4, 6),
+    crop_size=8,
+    crop_window=8.0,
+)
 CONFIG = TrainConfig(steps=2, batch_size=4, bfloat16=False)
 
 
@@ -32,12 +44,13 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 def artefact(tmp_path_factory: pytest.TempPathFactory, recording: DataSet) -> Path:
     """An untrained detector."""
     torch.manual_seed(0)
-    net = KeypointNet(NetworkConfig(height=64, width=96, channels=(4, 6, 8, 8), crop_channels=(4, 6), crop_size=8))
+    net = KeypointNet(TINY)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(module.bias, 0.0, 0.3)
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             module.running_mean.normal_(0.0, 0.1)
+    torch.nn.init.normal_(net.object.votes.weight, 0.0, 0.1)
     torch.nn.init.normal_(net.refine.votes.weight, 0.0, 0.1)
     folder = tmp_path_factory.mktemp("trained")
     return export_artefact(

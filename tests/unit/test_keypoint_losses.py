@@ -8,7 +8,8 @@ import torch
 
 from ideomotor_learn.body import losses
 from ideomotor_learn.body.geometry import backproject, project, to_ee
-from ideomotor_learn.body.network import KeypointNet, NetworkConfig, Prediction
+from ideomotor_learn.body.network import KeypointNet, Prediction
+from ideomotor_learn.body.stages import NetworkConfig
 
 INTRINSICS = torch.tensor([[300.0, 310.0, 160.0, 120.0]])
 
@@ -113,25 +114,52 @@ def test_likelihood_does_not_move_the_mean() -> None:
     assert log_variance.grad is not None
 
 
-def test_refined_position_is_in_centimetres_in_space() -> None:
+def test_position_is_in_centimetres_in_space() -> None:
     """3 px at 1 m with f = 300 px are 1 cm, like 1 cm of depth; beyond the knee the loss is |e| - beta/2."""
     depth, focal, weight = torch.ones(1, 1), torch.tensor([300.0]), torch.ones(1, 1)
     for e in ([3.0, 0, 0], [0, 3.0, 0], [0, 0, 0.01]):
-        loss = losses.refined_position(torch.tensor([[e]]), depth, focal, weight, beta=0.3)
+        loss = losses.position(torch.tensor([[e]]), depth, focal, weight, beta=0.3)
         assert float(loss) == pytest.approx(1.0 - 0.15, abs=1e-5)
 
 
 def prediction() -> Prediction:
     torch.manual_seed(0)
-    config = NetworkConfig(height=64, width=96, channels=(4, 6, 8, 8), crop_channels=(4, 6), crop_size=8)
+    config = NetworkConfig(
+        height=64,
+        width=96,
+        channels=(4, 6, 8, 8),
+        object_channels=(4, 6, 8),
+        object_size=16,
+        object_window=32.0,
+        crop_channels=(4, 6),
+        crop_size=8,
+        crop_window=8.0,
+    )
     with torch.no_grad():
         return KeypointNet(config).eval()(torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.ones(2, 64, 96))
 
 
 def test_residual_is_along_and_across_the_axis() -> None:
-    p = prediction()._replace(axis=torch.tensor([0.0, 1.0]).expand(2, 4, 2))
-    e = losses.residual(p, p.uv - torch.tensor([2.0, 5.0]), p.depth - 0.1)
+    uv, depth, axis = torch.zeros(2, 4, 2), torch.ones(2, 4), torch.tensor([0.0, 1.0]).expand(2, 4, 2)
+    e = losses.residual(uv, depth, axis, uv - torch.tensor([2.0, 5.0]), depth - 0.1)
     assert torch.allclose(e, torch.tensor([5.0, -2.0, 0.1]).expand(2, 4, 3), atol=1e-5)
+
+
+def test_object_map_is_read_in_the_crops_coordinates() -> None:
+    """A map that is high at the cell of a pixel costs less there than elsewhere; outside of the crop nothing counts."""
+    p = prediction()
+    half = p.log_map.shape[-1]
+    log_map = torch.full_like(p.log_map, -20.0)
+    log_map[..., 1, 6] = 0.0  # across 1, along 6
+    p = p._replace(log_map=log_map)
+    samples = torch.tensor([2.0 * 6 + 0.5, 2.0 * 1 + 0.5]) - (half - 0.5)
+    here = p.crops.to_image(samples.expand(2, 4, 2))
+    there = p.crops.to_image(-samples.expand(2, 4, 2))
+    weight = torch.ones(2, 4)
+    assert float(losses.object_map_cross_entropy(p, here, weight)) < 0.6 * float(
+        losses.object_map_cross_entropy(p, there, weight)
+    )
+    assert float(losses.object_map_cross_entropy(p, p.crops.to_image(9 * samples.expand(2, 4, 2)), weight)) == 0.0
 
 
 def test_coarse_position_counts_cells_and_decimetres() -> None:

@@ -6,22 +6,33 @@ import numpy as np
 import pytest
 import torch
 
-from ideomotor_learn.body.network import (
+from ideomotor_learn.body.layers import (
     STRIDE,
-    Guide,
-    Inference,
-    KeypointNet,
-    NetworkConfig,
+    Crops,
     gaussian_maps,
     image_axis,
+    middle,
     nearest_depth,
     normalise,
     peak,
     perpendicular,
+    sample_crops,
     soft_argmax,
 )
+from ideomotor_learn.body.network import Guide, Inference, KeypointNet
+from ideomotor_learn.body.stages import NetworkConfig
 
-TINY = NetworkConfig(height=64, width=96, channels=(4, 6, 8, 8), crop_channels=(4, 6), crop_size=8)
+TINY = NetworkConfig(
+    height=64,
+    width=96,
+    channels=(4, 6, 8, 8),
+    object_channels=(4, 6, 8),
+    object_size=16,
+    object_window=32.0,
+    crop_channels=(4, 6),
+    crop_size=8,
+    crop_window=8.0,
+)
 
 
 @pytest.fixture
@@ -67,15 +78,17 @@ def test_invalid_depths_do_not_matter() -> None:
 
 def test_prediction_shapes(net: KeypointNet, images: tuple[torch.Tensor, torch.Tensor]) -> None:
     p = net(*images)
-    shapes = {name: tuple(getattr(p, name).shape) for name in p._fields}
+    shapes = {name: tuple(getattr(p, name).shape) for name in p._fields if name != "crops"}
     assert shapes == {
         "log_heat": (5, 4, 8, 12),
         "mask_logit": (5, 16, 24),
         "features": (5, 6, 8, 12),
         "uv_coarse": (5, 4, 2),
         "depth_coarse": (5, 4),
+        "log_map": (5, 4, 8, 8),
+        "uv_object": (5, 4, 2),
+        "depth_object": (5, 4),
         "axis": (5, 4, 2),
-        "step": (5, 4),
         "uv": (5, 4, 2),
         "depth": (5, 4),
         "depth_support": (5, 4),
@@ -83,27 +96,71 @@ def test_prediction_shapes(net: KeypointNet, images: tuple[torch.Tensor, torch.T
         "confidence_logit": (5, 4),
     }
     assert torch.allclose(p.log_heat.exp().sum((-2, -1)), torch.ones(5, 4), atol=1e-5)
+    assert torch.allclose(p.log_map.exp().sum((-2, -1)), torch.ones(5, 4), atol=1e-5)
+    assert [tuple(x.shape) for x in p.crops] == [(5, 4, 2), (5, 4, 2), (5, 4), (5, 4)]
 
 
-def test_untrained_refinement_leaves_the_crop_centre(
+def test_an_untrained_last_stage_leaves_the_crop_centre(
     net: KeypointNet, images: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     uv = 20 + 30 * torch.rand(5, 4, 2, generator=torch.Generator().manual_seed(1))
-    guide = Guide(uv, torch.ones(5, 4), torch.ones(5, 4, dtype=torch.bool), torch.zeros(5, 4, 2))
+    guide = Guide(uv, uv, torch.ones(5, 4), torch.ones(5, 4, dtype=torch.bool), torch.zeros(5, 4, 2))
     assert torch.allclose(net(*images, guide).uv, uv, atol=1e-3)
 
 
-def test_crop_samples_the_turned_image(net: KeypointNet) -> None:
-    """A horizontal ramp seen by a crop turned by 90 degrees runs down the crop, one sample per `step` pixels."""
+def test_an_untrained_object_stage_stays_near_what_it_was_told(
+    net: KeypointNet, images: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    """Keypoints a few samples around the crop's centre move by less than a sample."""
+    uv = torch.tensor([[40.0, 30.0], [42.0, 31.0], [44.0, 32.0], [46.0, 33.0]]).expand(5, 4, 2)
+    guide = Guide(uv, uv, torch.ones(5, 4), torch.ones(5, 4, dtype=torch.bool), torch.zeros(5, 4, 2))
+    p = net(*images, guide)
+    assert float((p.uv_object - uv).detach().norm(dim=-1).max()) < 2.0 * float(p.crops.step.max())
+
+
+def ramp() -> torch.Tensor:
+    """An image whose colours are its pixel coordinates, at 1 m everywhere."""
     v, u = torch.meshgrid(torch.arange(64.0), torch.arange(96.0), indexing="ij")
-    image = torch.stack([u, v, u, torch.ones(64, 96), torch.ones(64, 96)])[None]
-    centre, axis = torch.tensor([[[40.0, 30.0]]]), torch.tensor([[[0.0, 1.0]]])
-    crop = net.crop(image, centre, axis, torch.tensor([[2.0]]), torch.tensor([[1.0]]))
+    return torch.stack([u, v, u, torch.ones(64, 96), torch.ones(64, 96)])[None]
+
+
+def test_crop_samples_the_turned_image() -> None:
+    """A horizontal ramp seen by a crop turned by 90 degrees runs down the crop, one sample per `step` pixels."""
+    crops = Crops(
+        torch.tensor([[[40.0, 30.0]]]), torch.tensor([[[0.0, 1.0]]]), torch.tensor([[2.0]]), torch.tensor([[1.0]])
+    )
+    crop = sample_crops(ramp(), crops, 8)
     assert crop.shape == (1, 5, 8, 8)
     offsets = 2.0 * (torch.arange(8) - 3.5)
     assert torch.allclose(crop[0, 1, 0], 30 + offsets, atol=1e-3)  # along the axis: v grows
     assert torch.allclose(crop[0, 0, :, 0], 40 - offsets, atol=1e-3)  # across it: u falls
-    assert torch.allclose(crop[0, 3], torch.zeros(8, 8), atol=1e-5)  # depth relative to the coarse one
+    assert torch.allclose(crop[0, 3], torch.zeros(8, 8), atol=1e-5)  # depth relative to the crop's
+    assert torch.allclose(crop[0, 4], torch.ones(8, 8))
+
+
+def test_a_crop_drops_what_is_far_behind() -> None:
+    crops = Crops(
+        torch.tensor([[[40.0, 30.0]]]), torch.tensor([[[1.0, 0.0]]]), torch.ones(1, 1), torch.full((1, 1), 0.6)
+    )
+    assert sample_crops(ramp(), crops, 8)[0, 3:].abs().max() == 0.0
+
+
+def test_crop_coordinates_and_pixels_are_inverse() -> None:
+    generator = torch.Generator().manual_seed(0)
+    angle = torch.rand(2, 3, generator=generator)
+    crops = Crops(
+        60 * torch.rand(2, 3, 2, generator=generator),
+        torch.stack([angle.cos(), angle.sin()], dim=-1),
+        0.5 + torch.rand(2, 3, generator=generator),
+        torch.ones(2, 3),
+    )
+    samples = 10 * torch.randn(2, 3, 2, generator=generator)
+    assert torch.allclose(crops.from_image(crops.to_image(samples)), samples, atol=1e-4)
+
+
+def test_middle_ignores_a_stray_value() -> None:
+    x = torch.tensor([[[1.0, 0.0], [2.0, 1.0], [3.0, 2.0], [900.0, -900.0]]])
+    assert middle(x).tolist() == [[2.5, 0.5]]
 
 
 def test_axis_is_a_unit_vector_from_the_keypoint_before() -> None:

@@ -10,7 +10,13 @@ import torch
 
 from ideomotor.body.detector import KeypointDetector
 from ideomotor_learn.body.augment import AugmentConfig, augment, mirror, zoom
-from ideomotor_learn.body.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+from ideomotor_learn.body.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    load_matching,
+    load_weights,
+    save_checkpoint,
+)
 from ideomotor_learn.body.dataset import (
     Batch,
     DataSet,
@@ -22,12 +28,21 @@ from ideomotor_learn.body.dataset import (
     prefetch,
 )
 from ideomotor_learn.body.geometry import backproject, project, to_ee
-from ideomotor_learn.body.network import KeypointNet, NetworkConfig
+from ideomotor_learn.body.network import KeypointNet
+from ideomotor_learn.body.stages import NetworkConfig
 from ideomotor_learn.body.synthetic import write_synthetic
 from ideomotor_learn.body.train_keypoints import PRESETS, TrainConfig, Trainer, compute_losses, train
 
 TINY = NetworkConfig(
-    height=64, width=96, channels=(8, 12, 16, 16), crop_channels=(8, 12), crop_size=16, crop_window=16.0
+    height=64,
+    width=96,
+    channels=(8, 12, 16, 16),
+    object_channels=(8, 12, 16),
+    object_size=32,
+    object_window=64.0,
+    crop_channels=(8, 12),
+    crop_size=16,
+    crop_window=16.0,
 )
 PLAIN = AugmentConfig(flip=0, zoom=0, permute=0, colour=0, noise=0, depth_noise=0, holes=0)
 CONFIG = TrainConfig(steps=40, batch_size=4, network=TINY, augment=PLAIN, threads=1, bfloat16=False, learning_rate=1e-2)
@@ -130,6 +145,17 @@ def test_refuses_a_checkpoint_of_another_network(data: DataSet, tmp_path: Path) 
     (tmp_path / "bad.safetensors").write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match="cannot read"):
         load_weights(tmp_path / "bad.safetensors", KeypointNet(TINY))
+
+
+def test_weights_that_fit_are_taken(tmp_path: Path) -> None:
+    """A network with another last stage takes the others, and says what it could not take."""
+    given = Trainer.create(CONFIG)
+    save_checkpoint(tmp_path / "c.safetensors", given, 0)
+    net = KeypointNet(replace(TINY, crop_channels=(6, 12)))
+    missing = load_matching(tmp_path / "c.safetensors", net)
+    assert torch.equal(net.coarse.maps.weight, given.net.coarse.maps.weight)
+    assert missing
+    assert all(name.startswith("refine.") for name in missing)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,26 @@ def load_weights(path: Path, net: torch.nn.Module, prefix: str = "net") -> None:
         raise CheckpointError(f"{path}: its {prefix!r} does not fit this network: {error}") from error
 
 
+def load_matching(path: Path, net: torch.nn.Module, prefix: str = "net") -> list[str]:
+    """Load those weights of a checkpoint that fit a network by name and shape; return the names that got none.
+
+    Raises:
+        CheckpointError: if the file cannot be read, or nothing fits.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot read it: {error}") from error
+    own = net.state_dict()
+    fitting = {
+        k: tensors[f"{prefix}.{k}"] for k, v in own.items() if tensors.get(f"{prefix}.{k}", v[None]).shape == v.shape
+    }
+    if not fitting:
+        raise CheckpointError(f"{path}: none of its weights fits {prefix!r}")
+    net.load_state_dict(fitting, strict=False)
+    return sorted(set(own) - set(fitting))
+
+
 def load_checkpoint(path: Path, trainer: "Trainer") -> int:
     """Load the state of a run into a trainer of the same configuration; return the step to go on with.
 

@@ -21,7 +21,8 @@ from ideomotor.artefacts import Tensor as TensorSpec
 from ideomotor.body.detector import INPUTS, MODALITY, OUTPUTS, KeypointDetector
 from ideomotor_learn.body.dataset import DataSet
 from ideomotor_learn.body.evaluate import detect_samples, measure, summarise
-from ideomotor_learn.body.network import Inference, KeypointNet, NetworkConfig
+from ideomotor_learn.body.network import Inference, KeypointNet
+from ideomotor_learn.body.stages import NetworkConfig
 
 OPSET = 18
 UNITS = {
@@ -116,7 +117,7 @@ def load_network(artefact: Path) -> KeypointNet:
                 if key not in weights:
                     raise ArtefactError(f"{artefact}: model.onnx has no {key!r}: it was not exported by this version")
                 module.bias.copy_(weights[key])
-                module.running_var.fill_(1.0 - module.eps)  # type: ignore[union-attr,operator]
+                module.running_var.fill_(1.0 - module.eps)  # type: ignore[union-attr]
     return net
 
 

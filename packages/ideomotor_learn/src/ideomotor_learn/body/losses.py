@@ -2,8 +2,8 @@ r"""Losses of the keypoint detector, each a pure function. Symbols: docs/keypoin
 
 Self-supervised (Minderer et al. 2019, arXiv:1906.07889): `reconstruction`, `separation`.
 Multi-modal (after Bechtle et al. 2021, arXiv:2011.03882; the form is ours): `rigidity`, `nearness`.
-Supervised, where the simulator's labels are: `map_cross_entropy`, `coarse_position`, `refined_position`,
-`likelihood`, `mask_cross_entropy`, `confidence_cross_entropy`.
+Supervised, where the simulator's labels are: `map_cross_entropy`, `coarse_position`, `object_map_cross_entropy`,
+`position`, `likelihood`, `mask_cross_entropy`, `confidence_cross_entropy`.
 """
 
 import torch
@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ideomotor_learn.body.geometry import backproject, project, to_ee
-from ideomotor_learn.body.network import STRIDE, Prediction, cell_centres, perpendicular
+from ideomotor_learn.body.layers import STRIDE, cell_centres, perpendicular
+from ideomotor_learn.body.network import Prediction
 
 
 def weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
@@ -59,10 +60,21 @@ def nearness(uv: Tensor, intrinsics: Tensor, T_camera_ee: Tensor, radius: float)
     return (F.relu(distance - r) / r).pow(2).mean()
 
 
-def map_cross_entropy(log_heat: Tensor, uv: Tensor, weight: Tensor, sigma: float = 0.6 * STRIDE) -> Tensor:
-    r""":math:`-\sum_{xy} G_\sigma(z_k) \log R_k`, weighted mean; G a Gaussian of unit sum around the true pixel."""
+def map_cross_entropy(
+    log_heat: Tensor, uv: Tensor, weight: Tensor, stride: float = STRIDE, sigma: float = 0.6
+) -> Tensor:
+    r""":math:`-\sum_{xy} G_\sigma(z_k) \log R_k`, weighted mean; G a Gaussian of unit sum around the true pixel.
+
+    Args:
+        log_heat: (B, K, h, w) log of maps that sum to one.
+        uv: (B, K, 2) true pixels.
+        weight: (B, K).
+        stride: pixels per cell of the maps.
+        sigma: of the Gaussian [cells].
+    """
     h, w = log_heat.shape[-2:]
-    u, v = (c.to(uv.device) for c in cell_centres(h, w, STRIDE))
+    sigma = sigma * stride
+    u, v = (c.to(uv.device) for c in cell_centres(h, w, stride))
     gu = (-((u - uv[..., :1]) ** 2) / (2 * sigma**2)).softmax(-1)  # (B, K, w)
     gv = (-((v - uv[..., 1:]) ** 2) / (2 * sigma**2)).softmax(-1)  # (B, K, h)
     target = gv[..., :, None] * gu[..., None, :]
@@ -76,16 +88,24 @@ def coarse_position(p: Prediction, uv: Tensor, depth: Tensor, weight: Tensor) ->
     return weighted_mean(pixels + depths, weight)
 
 
-def residual(p: Prediction, uv: Tensor, depth: Tensor) -> Tensor:
+def residual(uv: Tensor, depth: Tensor, axis: Tensor, true_uv: Tensor, true_depth: Tensor) -> Tensor:
     """Return (B, K, 3): predicted minus true pixel along and across the axis [px], predicted minus true depth [m]."""
-    difference = p.uv - uv
-    along = (difference * p.axis).sum(-1)
-    across = (difference * perpendicular(p.axis)).sum(-1)
-    return torch.stack([along, across, p.depth - depth], dim=-1)
+    difference = uv - true_uv
+    along = (difference * axis).sum(-1)
+    across = (difference * perpendicular(axis)).sum(-1)
+    return torch.stack([along, across, depth - true_depth], dim=-1)
 
 
-def refined_position(residual: Tensor, depth: Tensor, focal: Tensor, weight: Tensor, beta: float = 0.3) -> Tensor:
-    r"""Huber loss of stage 2's error in space [cm]: :math:`(e_u d / f, e_v d / f, e_d)`, weighted mean.
+def object_map_cross_entropy(p: Prediction, uv: Tensor, weight: Tensor) -> Tensor:
+    """`map_cross_entropy` of stage 2's maps, for the keypoints that lie in the object's crop."""
+    half = p.log_map.shape[-1]
+    samples = p.crops.from_image(uv) + half - 0.5  # from the crop's first sample
+    inside = ((samples >= 0) & (samples <= 2 * half - 1)).all(-1)
+    return map_cross_entropy(p.log_map, samples, weight * inside, stride=2)
+
+
+def position(residual: Tensor, depth: Tensor, focal: Tensor, weight: Tensor, beta: float = 0.3) -> Tensor:
+    r"""Huber loss of the error in space [cm]: :math:`(e_u d / f, e_v d / f, e_d)`, weighted mean.
 
     Args:
         residual: (B, K, 3) from `residual`.

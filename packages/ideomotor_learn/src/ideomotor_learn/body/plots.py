@@ -9,6 +9,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Circle
 
 from ideomotor.body.detector import KeypointDetector
 from ideomotor_learn.body.dataset import DataSet
@@ -50,7 +51,7 @@ def plot_predictions(artefact: Path, data: DataSet, indices: np.ndarray, path: P
         for k, (u, v) in enumerate(found.uv):
             sigma = 2 * np.sqrt(np.trace(found.uv_covariance[k]) / 2)
             ax.add_patch(
-                plt.Circle((u, v), max(2.0, sigma), fill=False, color=f"C{k}", alpha=0.3 + 0.7 * found.confidence[k])
+                Circle((u, v), max(2.0, sigma), fill=False, color=f"C{k}", alpha=0.3 + 0.7 * found.confidence[k])
             )
     figure.savefig(path, dpi=80)
     plt.close(figure)

@@ -34,7 +34,7 @@ def write_synthetic(
         hue: range of the red channel of the capsules' colour [1].
     """
     folder.mkdir(parents=True, exist_ok=True)
-    samples = []
+    samples: list[dict[str, np.ndarray]] = []
     for episode in range(episodes):
         length, radius = rng.uniform(*lengths), rng.uniform(0.01, 0.02)
         colour = 255 * np.array([rng.uniform(*hue), *rng.uniform(0, 1, 2)])
@@ -42,10 +42,13 @@ def write_synthetic(
         direction /= np.linalg.norm(direction)
         for _ in range(frames):
             samples.append(
-                {"episode": np.int32(episode), **_draw(root, length * direction, radius, colour, height, width, rng)}
+                {
+                    "episode": np.array(episode, np.int32),
+                    **_draw(root, length * direction, radius, colour, height, width, rng),
+                }
             )
     arrays = {key: np.stack([s[key] for s in samples]) for key in samples[0]}
-    np.savez(folder / "shard_00000.npz", **arrays)
+    np.savez(folder / "shard_00000.npz", **arrays)  # type: ignore[arg-type]
     meta = {"format": FORMAT, "keypoints": list(NAMES), "seed": 0, "generator": "synthetic", "samples": len(samples)}
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from ideomotor.cli import main as run_command
 from ideomotor.config import Config, value
 from ideomotor_learn.body import losses
 from ideomotor_learn.body.augment import AugmentConfig
-from ideomotor_learn.body.checkpoint import load_checkpoint, save_checkpoint
+from ideomotor_learn.body.checkpoint import load_checkpoint, load_matching, save_checkpoint
 from ideomotor_learn.body.dataset import Batch, DataSet, load_dataset, pair_batches, prefetch
 from ideomotor_learn.body.export import export_artefact
-from ideomotor_learn.body.network import Decoder, Guide, KeypointNet, NetworkConfig, Prediction
+from ideomotor_learn.body.network import Decoder, Guide, KeypointNet, Prediction
 from ideomotor_learn.body.plots import plot_losses, plot_predictions
+from ideomotor_learn.body.stages import NetworkConfig
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,9 @@ class LossWeights(Config):
     nearness: float = value(0.1, "Proprioception: keypoints lie near the gripper.", ge=0.0)
     map: float = value(0.3, "Labels: keypoint maps.", ge=0.0)
     coarse: float = value(0.3, "Labels: stage 1's pixels and depth.", ge=0.0)
-    refined: float = value(1.0, "Labels: stage 2's place in space.", ge=0.0)
+    object_map: float = value(0.3, "Labels: stage 2's keypoint maps.", ge=0.0)
+    object: float = value(1.0, "Labels: stage 2's place in space.", ge=0.0)
+    refined: float = value(1.0, "Labels: stage 3's place in space.", ge=0.0)
     likelihood: float = value(0.1, "Labels: calibrated variances.", ge=0.0)
     mask: float = value(0.5, "Labels: object mask.", ge=0.0)
     confidence: float = value(0.2, "Labels: visible and on the object.", ge=0.0)
@@ -48,6 +51,8 @@ VISION_ONLY = LossWeights(
     rigidity=0.0,
     nearness=0.0,
     map=0.0,
+    object_map=0.0,
+    object=0.0,
     coarse=0.0,
     refined=0.0,
     likelihood=0.0,
@@ -59,6 +64,8 @@ MULTI_MODAL = LossWeights(
     rigidity=5.0,
     nearness=1.0,
     map=0.0,
+    object_map=0.0,
+    object=0.0,
     coarse=0.0,
     refined=0.0,
     likelihood=0.0,
@@ -84,20 +91,24 @@ class TrainConfig(Config):
     runs: str = value("runs", "Folder for plots, metrics and the checkpoint.")
     name: str = value("keypoints", "Name of the run; continued from its checkpoint if `resume` names it.")
     resume: str = value("", "Checkpoint (.safetensors) to continue from.")
+    init: str = value("", "Checkpoint (.safetensors) to take weights from where they fit; training starts at step 0.")
     losses: str = value(
         "all", "Which losses (LossWeights): all, or the ablations, or those of fine-tuning.", choices=tuple(PRESETS)
     )
-    steps: int = value(6500, "Training steps.", ge=1)
+    steps: int = value(5000, "Training steps.", ge=1)
     batch_size: int = value(16, "Images per step, even.", ge=2)
     learning_rate: float = value(2e-3, "Peak learning rate of the one-cycle schedule.", ge=0.0)
     weight_decay: float = value(1e-3, "AdamW weight decay.", ge=0.0)
     clip_norm: float = value(5.0, "Largest gradient norm.", ge=0.0)
     jitter: float = value(1.5, "Standard deviation of the crops' displacement in training [px].", ge=0.0)
     guided: float = value(0.5, "Share of the labelled images whose crops are put near the labels.", ge=0.0, le=1.0)
-    guide_sigma: float = value(3.0, "Mean standard deviation of those crops' displacement [px].", ge=0.0)
+    guide_sigma: float = value(2.5, "Mean standard deviation of those crops' displacement [px].", ge=0.0)
+    guide_object_sigma: float = value(6.0, "Standard deviation of the object crop's displacement [px].", ge=0.0)
     guide_depth_sigma: float = value(0.02, "Standard deviation of those crops' depth [m].", ge=0.0)
     hidden_weight: float = value(0.3, "Weight of keypoints that the robot hides.", ge=0.0, le=1.0)
     separation_sigma: float = value(4.0, "Range of the separation loss [px].", ge=0.1)
+    object_beta: float = value(1.0, "Where stage 2's loss turns from quadratic to linear [cm].", ge=0.01)
+    refined_beta: float = value(0.3, "Where stage 3's loss turns from quadratic to linear [cm].", ge=0.01)
     nearness_radius: float = value(0.3, "Radius around the gripper without a nearness loss [m].", ge=0.0)
     rigidity_cap: float = value(0.05, "Cap of the rigidity loss [m].", ge=0.0)
     seed: int = value(0, "Seed of initial weights, order and augmentation.", ge=0)
@@ -115,12 +126,14 @@ def target_weight(batch: Batch, hidden_weight: float) -> Tensor:
 
 
 def draw_guide(batch: Batch, config: TrainConfig) -> Guide:
-    """Draw where stage 2 looks: near the labels for a share of the images, else near stage 1's keypoints."""
-    noise = torch.randn(batch.uv.shape)
-    use = target_weight(batch, 1.0).bool() & (torch.rand(len(batch.uv), 1) < config.guided)
-    depth = batch.keypoint_depth + config.guide_depth_sigma * torch.randn(batch.keypoint_depth.shape)
-    sigma = 2 * config.guide_sigma * torch.rand(len(batch.uv), 1, 1)  # the second pass starts near, the first farther
-    return Guide(batch.uv + sigma * noise, depth, use, config.jitter * noise)
+    """Draw where stages 2 and 3 look: near the labels for a share of the images, else near what came before."""
+    b, k = batch.keypoint_depth.shape
+    noise = torch.randn(b, k, 2)
+    use = target_weight(batch, 1.0).bool() & (torch.rand(b, 1) < config.guided)
+    depth = batch.keypoint_depth + config.guide_depth_sigma * torch.randn(b, k)
+    wide = config.guide_object_sigma * (torch.randn(b, 1, 2) + 0.5 * torch.randn(b, k, 2))
+    sigma = 2 * config.guide_sigma * torch.rand(b, 1, 1)
+    return Guide(batch.uv + wide, batch.uv + sigma * noise, depth, use, config.jitter * noise)
 
 
 def small_image(rgb: Tensor) -> Tensor:
@@ -128,15 +141,21 @@ def small_image(rgb: Tensor) -> Tensor:
     return F.avg_pool2d(rgb.permute(0, 3, 1, 2).contiguous().float(), 4) / 255.0
 
 
+def within(residual: Tensor, window: Tensor) -> Tensor:
+    """Return (B, K) bool: the error is one that a crop of this size [px] can mend."""
+    return (residual[..., :2].detach().abs().amax(-1) < 0.45 * window) & (residual[..., 2].detach().abs() < 0.2)
+
+
 def compute_losses(
     p: Prediction, batch: Batch, decoder: Decoder, config: TrainConfig, weights: LossWeights
 ) -> dict[str, Tensor]:
     """Return every loss term of non-zero weight, unweighted."""
     weight = target_weight(batch, config.hidden_weight)
-    focal = batch.intrinsics[:, 1]
-    e = losses.residual(p, batch.uv, batch.keypoint_depth)
-    reach = 0.45 * config.network.crop_window / batch.keypoint_depth.clamp(min=0.1)  # [px]
-    in_crop = weight * (e[..., :2].detach().abs().amax(-1) < reach) * (e[..., 2].detach().abs() < 0.2)
+    true, focal = (batch.uv, batch.keypoint_depth), batch.intrinsics[:, 1]
+    e_object = losses.residual(p.uv_object, p.depth_object, p.axis, *true)
+    e = losses.residual(p.uv, p.depth, p.axis, *true)
+    in_object = weight * within(e_object, config.network.object_window / batch.keypoint_depth)
+    in_crop = weight * within(e, config.network.crop_window / batch.keypoint_depth)
     has_mask = batch.has_mask.float()
 
     def painted() -> Tensor:
@@ -144,7 +163,7 @@ def compute_losses(
         paint = decoder(p.uv_coarse, _swap(p.uv_coarse), _swap(image), _swap(p.features))
         return losses.reconstruction(paint, image)
 
-    terms = {
+    terms: dict[str, Callable[[], Tensor]] = {
         "reconstruction": painted,
         "separation": lambda: losses.separation(p.uv_coarse, config.separation_sigma),
         "rigidity": lambda: (
@@ -154,7 +173,9 @@ def compute_losses(
         "nearness": lambda: losses.nearness(p.uv_coarse, batch.intrinsics, batch.T_camera_ee, config.nearness_radius),
         "map": lambda: losses.map_cross_entropy(p.log_heat, batch.uv, weight),
         "coarse": lambda: losses.coarse_position(p, batch.uv, batch.keypoint_depth, weight),
-        "refined": lambda: losses.refined_position(e, batch.keypoint_depth, focal, in_crop),
+        "object_map": lambda: losses.object_map_cross_entropy(p, batch.uv, weight),
+        "object": lambda: losses.position(e_object, batch.keypoint_depth, focal, in_object, config.object_beta),
+        "refined": lambda: losses.position(e, batch.keypoint_depth, focal, in_crop, config.refined_beta),
         "likelihood": lambda: losses.likelihood(e, p.log_variance, in_crop),
         "mask": lambda: losses.mask_cross_entropy(p.mask_logit, batch.mask, has_mask),
         "confidence": lambda: losses.confidence_cross_entropy(
@@ -204,7 +225,7 @@ class Trainer:
         total = sum(getattr(weights, name) * term for name, term in terms.items())
         assert isinstance(total, Tensor)
         self.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         parameters = [*self.net.parameters(), *self.decoder.parameters()]
         torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
         self.optimiser.step()
@@ -242,6 +263,9 @@ def train(config: TrainConfig) -> Path:
         held_out = load_dataset(config.held_out)
         indices, held_out_indices = np.arange(len(data)), np.arange(len(held_out))
     trainer = Trainer.create(config)
+    if config.init:
+        new = load_matching(Path(config.init), trainer.net)
+        logger.info("weights from %s, new ones: %s", config.init, sorted({".".join(n.split(".")[:2]) for n in new}))
     start = load_checkpoint(Path(config.resume), trainer) if config.resume else 0
     rng = np.random.default_rng((config.seed, start))
     history: list[dict[str, float]] = []
