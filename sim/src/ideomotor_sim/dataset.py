@@ -84,12 +84,14 @@ def example_robots_folder() -> Path | None:
     return Path(str(package.locate_file("cmeel.prefix/share/example-robot-data/robots")))
 
 
-def sample_episode(sources: Sequence[Source], camera: CameraConfig, seed: int, episode: int) -> dict[str, np.ndarray]:
+def sample_episode(
+    sources: Sequence[Source], camera: CameraConfig, seed: int, episode: int, tools: Sequence[str] = TRAINING_KINDS
+) -> dict[str, np.ndarray]:
     """Draw one episode: `EPISODE` samples, every array with a leading axis of that length."""
     rng = np.random.default_rng([seed, episode])
     share = np.array([source.share for source in sources])
     source = sources[rng.choice(len(sources), p=share / share.sum())]
-    tool = sample_tool(str(rng.choice(TRAINING_KINDS)), rng)
+    tool = sample_tool(str(rng.choice(list(tools))), rng)
     scene = _dress(sample_scene(rng), source.robot, rng)
     world = World(source.robot, tool, scene, camera, np.eye(4), seed=int(rng.integers(2**31)), spec=source.spec)
     view = sample_view(world, EPISODE, rng)
@@ -178,37 +180,48 @@ def _fingers(rng: np.random.Generator) -> list[Prop]:
 
 # --- writing ------------------------------------------------------------------------------------------------------
 
-_worker_arguments: tuple[list[Source], CameraConfig, int] | None = None
+_worker_arguments: tuple[list[Source], CameraConfig, int, Sequence[str]] | None = None
 
 
-def _start_worker(robots: Sequence[tuple[Robot, float]], camera: CameraConfig, seed: int) -> None:
+def _start_worker(robots: Sequence[tuple[Robot, float]], camera: CameraConfig, seed: int, tools: Sequence[str]) -> None:
     global _worker_arguments
-    _worker_arguments = (load_sources(robots), camera, seed)
+    _worker_arguments = (load_sources(robots), camera, seed, tools)
 
 
 def _work(episode: int) -> dict[str, np.ndarray]:
     if _worker_arguments is None:
         raise RuntimeError("the worker was not started")
-    sources, camera, seed = _worker_arguments
-    return sample_episode(sources, camera, seed, episode)
+    sources, camera, seed, tools = _worker_arguments
+    return sample_episode(sources, camera, seed, episode, tools)
 
 
 def episodes(
-    robots: Sequence[tuple[Robot, float]], camera: CameraConfig, seed: int, count: int, workers: int
+    robots: Sequence[tuple[Robot, float]],
+    camera: CameraConfig,
+    seed: int,
+    count: int,
+    workers: int,
+    tools: Sequence[str] = TRAINING_KINDS,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield ``count`` episodes in order."""
     if workers == 1:
         sources = load_sources(robots)
         for episode in range(count):
-            yield sample_episode(sources, camera, seed, episode)
+            yield sample_episode(sources, camera, seed, episode, tools)
         return
     context = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
-    with context.Pool(workers, _start_worker, (robots, camera, seed)) as pool:
+    with context.Pool(workers, _start_worker, (robots, camera, seed, tools)) as pool:
         yield from pool.imap(_work, range(count), chunksize=4)
 
 
 def write_dataset(
-    out: Path, robots: Sequence[tuple[Robot, float]], camera: CameraConfig, seed: int, count: int, workers: int = 1
+    out: Path,
+    robots: Sequence[tuple[Robot, float]],
+    camera: CameraConfig,
+    seed: int,
+    count: int,
+    workers: int = 1,
+    tools: Sequence[str] = TRAINING_KINDS,
 ) -> dict[str, float]:
     """Write ``count`` samples, rounded up to whole episodes, and return statistics of them.
 
@@ -217,7 +230,7 @@ def write_dataset(
     out.mkdir(parents=True, exist_ok=True)
     total = -(-count // EPISODE)
     shards, pending, tally = 0, [], _Tally()
-    progress = tqdm(episodes(robots, camera, seed, total, workers), total=total, unit="episode")
+    progress = tqdm(episodes(robots, camera, seed, total, workers, tools), total=total, unit="episode")
     for number, episode in enumerate(progress, start=1):
         pending.append(episode)
         tally.add(episode)
@@ -282,12 +295,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--urdf", type=Path, default=Path("urdf/iiwa7.urdf.xacro"), help="reference robot")
     parser.add_argument("--ee-link", default="gripper_tcp", help="its end-effector link")
     parser.add_argument("--only", action="store_true", help="the reference robot alone, not the training mix")
+    parser.add_argument(
+        "--tools",
+        nargs="+",
+        choices=TRAINING_KINDS,
+        default=TRAINING_KINDS,
+        help="a kind named twice is drawn twice as often",
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes")
     a = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO)
     reference = Robot(a.urdf.name.split(".")[0], load_urdf(a.urdf), a.ee_link, a.urdf.parent)
     robots = [(reference, 1.0)] if a.only else training_mix(reference)
-    statistics = write_dataset(a.out, robots, CameraConfig(), a.seed, a.count, a.workers)
+    statistics = write_dataset(a.out, robots, CameraConfig(), a.seed, a.count, a.workers, a.tools)
     logging.getLogger(__name__).info("wrote %s: %s", a.out, statistics)
 
 

@@ -16,10 +16,11 @@ from ideomotor.body.chain import KinematicChain
 from ideomotor.body.joint_state import JointStateBuffer
 from ideomotor.errors import IdeomotorError
 from ideomotor_interfaces.action import EstimateBodySchema, MoveTip
-from ideomotor_interfaces.msg import BodySchema
+from ideomotor_interfaces.msg import BodySchema, KeypointArray
 from ideomotor_nodes import convert
 from ideomotor_nodes.qos import LATCHED, SENSOR
 
+READY_TIMEOUT = 10.0  # [s] until body_schema, too, has heard of the joints
 ANSWER_TIMEOUT = 10.0  # [s] until a server accepts or rejects a goal
 MOTION_TIMEOUT = 60.0  # [s] for one action beyond its own duration; the simulator may be slower than real time
 
@@ -36,12 +37,14 @@ class BodySchemaClient(Node):
         self.joint_states = JointStateBuffer()
         self.description: str | None = None
         self.schema: BodySchema | None = None
+        self.keypoints: KeypointArray | None = None
         self.true_tip: PoseStamped | None = None  # the simulator's; None on a real robot
         self._estimate = ActionClient(self, EstimateBodySchema, "body_schema/estimate")
         self._move = ActionClient(self, MoveTip, "tip_controller/move_tip")
         self.create_subscription(JointStateMsg, "joint_states", self._on_joint_state, SENSOR)
         self.create_subscription(String, "robot_description", self._on_description, LATCHED)
         self.create_subscription(BodySchema, "body_schema", self._on_schema, LATCHED)
+        self.create_subscription(KeypointArray, "keypoints", self._on_keypoints, SENSOR)
         self.create_subscription(PoseStamped, "sim/tip", self._on_true_tip, SENSOR)
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
@@ -62,6 +65,7 @@ class BodySchemaClient(Node):
         self.wait_for(self._move.server_is_ready, "action server tip_controller/move_tip", timeout)
         self.wait_for(lambda: self.description is not None, "robot_description", timeout)
         self.wait_for(lambda: bool(self.joint_states.names), "joint_states", timeout)
+        self.wait_for(lambda: self.keypoints is not None, "keypoints", timeout)
 
     def estimate_is_ready(self) -> bool:
         """Return whether body_schema/estimate answers."""
@@ -75,6 +79,9 @@ class BodySchemaClient(Node):
         """
         goal = EstimateBodySchema.Goal(duration=duration, wave=wave, refine_camera=refine_camera)
         result = self.call(self._estimate, goal, "estimate", duration + MOTION_TIMEOUT)
+        end = time.monotonic() + READY_TIMEOUT
+        while result.error_code == result.NO_JOINT_STATES and time.monotonic() < end:  # it has only just started
+            result = self.call(self._estimate, goal, "estimate", duration + MOTION_TIMEOUT)
         if result.error_code != result.NONE:
             raise ClientError(f"estimate failed (code {result.error_code}): {result.error_msg}")
         return result.body_schema
@@ -129,6 +136,9 @@ class BodySchemaClient(Node):
 
     def _on_schema(self, msg: BodySchema) -> None:
         self.schema = msg
+
+    def _on_keypoints(self, msg: KeypointArray) -> None:
+        self.keypoints = msg
 
     def _on_true_tip(self, msg: PoseStamped) -> None:
         self.true_tip = msg
