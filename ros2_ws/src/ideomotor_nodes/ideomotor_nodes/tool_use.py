@@ -22,6 +22,7 @@ from ideomotor_nodes.client import BodySchemaClient, ClientError
 from ideomotor_nodes.params import NodeConfig, check_overrides, declare_config
 from ideomotor_nodes.pictures import Pictures
 
+PICTURE_TIMEOUT = 5.0  # [s]; the first overview takes the longest
 START_TIMEOUT = 60.0  # [s] for all nodes to come up
 JOINT_TYPES = {VirtualJoint.FIXED: "fixed", VirtualJoint.REVOLUTE: "revolute", VirtualJoint.PRISMATIC: "prismatic"}
 
@@ -81,7 +82,7 @@ class ToolUse(BodySchemaClient):
         if self._pictures.wanted:
             self._pictures.forget()
             with suppress(ClientError):  # a real robot has no overview: then only what there is
-                self.wait_for(lambda: self._pictures.complete, "pictures", 3.0)
+                self.wait_for(lambda: self._pictures.complete, "pictures", PICTURE_TIMEOUT)
             joints = self.joint_states.latest(chain.joint_names)
             links = [self.config.ee_link, *(joint.child_link for joint in schema.joints)]
             positions = np.array([chain.forward(joints, link)[:3, 3] for link in links])

@@ -27,7 +27,7 @@ def keypoint_colour(index: int) -> tuple[int, int, int]:
 def draw_keypoints(
     rgb: np.ndarray, keypoints: Keypoints, *, min_confidence: float = 0.5, sigma: float = 2.0
 ) -> np.ndarray:
-    """Return a copy of the image with keypoints, their ``sigma`` ellipses and confidences.
+    """Return a copy of the image with keypoints, their numbers and ``sigma`` ellipses.
 
     Keypoints at or above ``min_confidence`` are filled and joined in order by the object's centre line;
     the others are hollow.
@@ -51,8 +51,7 @@ def draw_keypoints(
         radius = int(2 * unit * 2**_SUBPIXEL_BITS)
         thickness = cv2.FILLED if seen[i] else unit
         cv2.circle(image, _fixed(uv), radius, colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
-        text = f"{keypoints.names[i]} {100 * keypoints.confidence[i]:.0f}%"
-        _text(image, text, uv + np.array([4.0, -3.0]) * unit, colour, unit)
+        _text(image, str(i), uv + np.array([4.0, -3.0]) * unit, colour, unit)
     return image
 
 
