@@ -1,5 +1,6 @@
 """A program that uses the nodes as a user's own would: it waits for topics and calls actions, one after the other."""
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -142,3 +143,21 @@ class BodySchemaClient(Node):
 
     def _on_true_tip(self, msg: PoseStamped) -> None:
         self.true_tip = msg
+
+
+def run_client(client_type: Callable[[], Any], args: list[str] | None) -> int:
+    """Run a client's ``run``; 0 if it returns true, 1 if not or if it was let down, 2 for bad input."""
+    rclpy.init(args=args)
+    client = None
+    try:
+        client = client_type()
+        return 0 if client.run() else 1
+    except IdeomotorError as error:
+        sys.stderr.write(f"{client_type.__name__}: {error}\n")
+        return 1 if isinstance(error, ClientError) else 2
+    except KeyboardInterrupt:
+        return 1
+    finally:
+        if client is not None:
+            client.destroy_node()
+        rclpy.try_shutdown()

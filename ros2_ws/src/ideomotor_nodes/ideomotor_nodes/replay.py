@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rclpy
 from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import Empty
 
 from ideomotor.config import value
 from ideomotor.data.recording import Recording
-from ideomotor.errors import IdeomotorError
 from ideomotor_interfaces.msg import BodySchema
 from ideomotor_nodes import convert
-from ideomotor_nodes.client import BodySchemaClient, ClientError
+from ideomotor_nodes.client import BodySchemaClient, ClientError, run_client
 from ideomotor_nodes.params import NodeConfig, check_overrides, declare_config
 
 START_TIMEOUT = 60.0  # [s]
@@ -96,17 +94,4 @@ def largest_difference(a: BodySchema, b: BodySchema) -> float:
 
 def main(args: list[str] | None = None) -> int:
     """Replay; 0 if the result is the same, 1 if not, 2 if the recording cannot be used."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = Replay()
-        return 0 if node.run() else 1
-    except IdeomotorError as error:
-        sys.stderr.write(f"replay: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        return 1
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+    return run_client(Replay, args)

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rclpy
 
 from ideomotor.body.chain import KinematicChain
 from ideomotor.config import value
-from ideomotor.errors import IdeomotorError
 from ideomotor.planning.goals import reachable_positions
 from ideomotor_interfaces.msg import BodySchema, VirtualJoint
 from ideomotor_nodes import convert
-from ideomotor_nodes.client import BodySchemaClient, ClientError
+from ideomotor_nodes.client import BodySchemaClient, ClientError, run_client
 from ideomotor_nodes.params import NodeConfig, check_overrides, declare_config
 from ideomotor_nodes.pictures import Pictures
 
@@ -126,17 +124,4 @@ def _say(text: str) -> None:
 
 def main(args: list[str] | None = None) -> int:
     """Run the episode; 0 if every goal was reached, 1 if not."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = ToolUse()
-        return 0 if node.run() else 1
-    except IdeomotorError as error:
-        sys.stderr.write(f"tool_use: {error}\n")
-        return 1
-    except KeyboardInterrupt:
-        return 1
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+    return run_client(ToolUse, args)
