@@ -55,6 +55,9 @@ class EstimatorConfig(Config):
     max_frames: int = value(120, "Frames kept.", ge=20, le=1000)
     refit_every: int = value(3, "Frames between two fits.", ge=1, le=100)
     min_frames: int = value(15, "Frames before an extension is given.", ge=3, le=1000)
+    detector_bias: float = value(
+        0.004, "Standard deviation of the detector's error that no motion averages out [m].", ge=0.0, le=0.1
+    )
     max_tip_std: float = value(0.012, "An extension is given when the tip is known so well [m].", ge=1e-4, le=1.0)
     min_inlier_ratio: float = value(0.4, "An extension is given when so many keypoints agree.", ge=0.0, le=1.0)
     min_confidence: float = value(0.3, "Median confidence below which the object is not seen.", ge=0.0, le=1.0)
@@ -313,7 +316,9 @@ class BodySchemaEstimator:
     def _set_held(self) -> None:
         """Join fit and inner joint; find out how noisy the detector is."""
         assert self._fit is not None
-        self._held = HeldObject.from_fit(self._fit, self._joint)
+        held = HeldObject.from_fit(self._fit, self._joint)
+        bias2 = self._configs.estimator.detector_bias**2  # the residuals cannot show a constant error
+        self._held = replace(held, covariance=held.covariance + bias2 * np.eye(len(held.covariance)))
         fixed = slice(None) if self._joint is None else slice(0, max(self._joint.first_moving, 1))
         scale2 = (self._fit.scale[fixed] ** 2).mean(axis=1)  # those on the held part see no joint
         self._scale2 = (
