@@ -73,8 +73,12 @@ MULTI_MODAL = LossWeights(
     confidence=0.0,
 )
 PSEUDO_LABELS = LossWeights(likelihood=0.0, mask=0.0, confidence=0.0)
+CROPS = LossWeights(
+    reconstruction=0.0, separation=0.0, rigidity=0.0, nearness=0.0, map=0.0, coarse=0.0, mask=0.0
+)  # of stages 2 and 3 alone
 PRESETS = {
     "all": LossWeights(),
+    "crops": CROPS,
     "vision_only": VISION_ONLY,
     "multi_modal": MULTI_MODAL,
     "pseudo_labels": PSEUDO_LABELS,
@@ -92,6 +96,7 @@ class TrainConfig(Config):
     name: str = value("keypoints", "Name of the run; continued from its checkpoint if `resume` names it.")
     resume: str = value("", "Checkpoint (.safetensors) to continue from.")
     init: str = value("", "Checkpoint (.safetensors) to take weights from where they fit; training starts at step 0.")
+    freeze_coarse: bool = value(False, "Leave stage 1 as it is (with `init`): nearly twice as fast.")
     losses: str = value(
         "all", "Which losses (LossWeights): all, or the ablations, or those of fine-tuning.", choices=tuple(PRESETS)
     )
@@ -207,8 +212,10 @@ class Trainer:
         torch.manual_seed(config.seed)
         net = KeypointNet(config.network) if net is None else net
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.freeze_coarse:
+            net.coarse.requires_grad_(False).eval()
         decoder = Decoder(config.network)
-        parameters = [*net.parameters(), *decoder.parameters()]
+        parameters = [p for p in (*net.parameters(), *decoder.parameters()) if p.requires_grad]
         optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, config.learning_rate, total_steps=config.steps + 1, pct_start=0.15
