@@ -8,7 +8,7 @@ r"""Fine-tune a detector on a recording of seconds of a new object. No label of 
 
 A keypoint whose detections disagree with every rigid place (a hinged part, say) gets no pseudo-label.
 
-Run it: ``ideomotor train finetune-keypoints --artefact FOLDER --data RECORDING --out FOLDER``.
+Run it: ``ideomotor train finetune-keypoints --data RECORDING --urdf FILE --ee-link NAME --out FOLDER``.
 """
 
 import logging
@@ -24,10 +24,12 @@ from ideomotor.artefacts import load_artefact
 from ideomotor.body.detector import MODALITY, KeypointDetector
 from ideomotor.body.fit import Observations, fit_keypoints
 from ideomotor.body.keypoints import Keypoints
+from ideomotor.body.urdf import load_urdf
 from ideomotor.config import Config, value
 from ideomotor_learn.body.dataset import DataSet, DataSetError, load_dataset, pair_batches
 from ideomotor_learn.body.evaluate import detect_samples, sample_intrinsics
 from ideomotor_learn.body.export import export_artefact, load_network
+from ideomotor_learn.body.recording import convert
 from ideomotor_learn.body.train_keypoints import TrainConfig as BaseConfig
 from ideomotor_learn.body.train_keypoints import Trainer
 
@@ -39,7 +41,9 @@ class TrainConfig(Config):
     """How a detector is fine-tuned."""
 
     artefact: str = value("artefacts/keypoints", "Folder of the artefact to start from.")
-    data: str = value("", "Folder of the recording, in the data sets' format; its labels are not used.")
+    data: str = value("", "Folder of the recording: a bag (MCAP), or in the data sets' format; labels are not used.")
+    urdf: str = value("", "For a bag: file of the robot's description (.urdf or .xacro).")
+    ee_link: str = value("", "For a bag: link the object is held by.")
     out: str = value("runs/keypoints-finetuned", "Folder of the artefact to write.")
     steps: int = value(150, "Training steps.", ge=1)
     batch_size: int = value(16, "Images per step, even.", ge=2)
@@ -161,5 +165,15 @@ def finetune(artefact: Path, recording: DataSet, out: Path, config: TrainConfig)
 
 
 def train(config: TrainConfig) -> Path:
-    """Fine-tune as the command line says; return the new artefact's folder."""
-    return finetune(Path(config.artefact), load_dataset(config.data), Path(config.out), config)
+    """Fine-tune as the command line says; return the new artefact's folder.
+
+    Raises:
+        IdeomotorError: if artefact, recording or robot description cannot be used.
+    """
+    artefact, data = Path(config.artefact), Path(config.data)
+    if any(data.glob("*.mcap")):
+        names = KeypointDetector.load(artefact).names
+        folder = Path(f"{config.out}-data")
+        convert(data, load_urdf(config.urdf), config.ee_link, names, folder)
+        data = folder
+    return finetune(artefact, load_dataset(data), Path(config.out), config)
