@@ -54,7 +54,8 @@ class KeypointDetector:
         self.names: tuple[str, ...] = tuple(extra["keypoints"])
         self.tip: str = extra["tip"]
         self._session = session
-        _, self._height, self._width, _ = artefact.manifest.models[0].inputs[0].shape
+        _, height, width, _ = artefact.manifest.models[0].inputs[0].shape
+        self._height, self._width = int(height), int(width)
         self._rgb = np.zeros((1, self._height, self._width, 3), np.uint8)
         self._depth = np.zeros((1, self._height, self._width), np.float32)
         self._fit: Fit | None = None
