@@ -27,6 +27,7 @@ from ideomotor_learn.body.dataset import (
     pair_batches,
     prefetch,
 )
+from ideomotor_learn.body.export import without_folders
 from ideomotor_learn.body.geometry import backproject, project, to_ee
 from ideomotor_learn.body.network import KeypointNet
 from ideomotor_learn.body.stages import NetworkConfig
@@ -237,3 +238,8 @@ def test_refuses_bad_data_sets(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "shard_00000.npz").write_bytes(b"truncated")
     with pytest.raises(DataSetError, match="cannot read"):
         load_dataset(tmp_path)
+
+
+def test_manifest_names_no_folders_of_the_machine() -> None:
+    training = {"data": "/home/me/data/train", "steps": 3, "finetune": {"out": "runs/x"}, "name": "n"}
+    assert without_folders(training) == {"data": "train", "steps": 3, "finetune": {"out": "x"}, "name": "n"}

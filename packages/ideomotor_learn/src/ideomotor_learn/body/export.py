@@ -125,6 +125,14 @@ def _tuple(v: Any) -> Any:  # noqa: ANN401 - a JSON value
     return tuple(v) if isinstance(v, list) else v
 
 
+def without_folders(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with paths cut down to their last name: an artefact names no machine's folders."""
+    return {
+        key: without_folders(v) if isinstance(v, Mapping) else Path(v).name if isinstance(v, str) and "/" in v else v
+        for key, v in training.items()
+    }
+
+
 def code_version() -> str:
     """Return the package's version and, in a git checkout, its commit."""
     version = importlib.metadata.version("ideomotor-learn")
@@ -165,7 +173,7 @@ def export_artefact(
             models=(describe(net.config),),
             joint_names=(),
             rate=30.0,
-            training=training,
+            training=without_folders(training),
             seed=seed,
             data_sha256=data.sha256,
             metrics=metrics,
