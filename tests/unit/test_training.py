@@ -241,5 +241,5 @@ def test_refuses_bad_data_sets(folder: Path, tmp_path: Path) -> None:
 
 
 def test_manifest_names_no_folders_of_the_machine() -> None:
-    training = {"data": "/home/me/data/train", "steps": 3, "finetune": {"out": "runs/x"}, "name": "n"}
+    training = {"data": "/mnt/data/train", "steps": 3, "finetune": {"out": "runs/x"}, "name": "n"}
     assert without_folders(training) == {"data": "train", "steps": 3, "finetune": {"out": "x"}, "name": "n"}
