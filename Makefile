@@ -35,7 +35,10 @@ bench:             ## what the README claims, measured
 	@$(IN_ROS) python -m benchmarks.body_schema --json docs/results/body_schema.json
 
 train-keypoints: setup-dev   ## the committed keypoint detector, from nothing
-	@$(IN_ROS) ideomotor train keypoints
+	@. ros2_ws/install/setup.sh && set -e; \
+	python -m ideomotor_sim.dataset --out runs/keypoints-train --count 24000 --seed 0; \
+	python -m ideomotor_sim.dataset --out runs/keypoints-eval --count 512 --seed 10000000; \
+	ideomotor train keypoints --data runs/keypoints-train --held-out runs/keypoints-eval --steps 12000
 
 lock:              ## renew constraints.txt after a change of requirements*.txt or a pyproject.toml
 	@tools/lock.sh
