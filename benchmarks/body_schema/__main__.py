@@ -14,11 +14,11 @@ from benchmarks.body_schema.accuracy import Cases
 from benchmarks.body_schema.cases import Options
 from benchmarks.report import Metric, metric, percentile, print_table, write_json
 from ideomotor.body.detector import KeypointDetector
+from ideomotor.errors import IdeomotorError
 from ideomotor_sim.tools import TOOL_KINDS
 
 VISION_ONLY = Path("artefacts/keypoints_vision_only")
 PARTS = ("accuracy", "open_loop", "speed", "placing", "slip", "latency")
-ROS_PARTS = ("placing", "slip", "latency")
 QUICK_SEEDS = 1
 SETUP = Path("ros2_ws/install/setup.bash")
 
@@ -60,28 +60,20 @@ def mean(values: np.ndarray) -> float:
     return float(np.mean(values))
 
 
-def run(options: Options, parts: list[str]) -> dict[str, Metric]:
-    """Run the parts and summarise them; what could not be measured is absent."""
+def measurements(options: Options) -> dict[str, Callable[[], dict[str, Cases]]]:
+    """Return how each part is measured."""
     detector = KeypointDetector.load(options.artefact)
     vision_only = KeypointDetector.load(VISION_ONLY) if VISION_ONLY.is_dir() else None
-    robot = options.robot()
-    cases: dict[str, Cases] = {}
-    if "accuracy" in parts:
-        cases |= accuracy.measure(options, detector, vision_only).values
-    if "open_loop" in parts:
-        cases |= open_loop.measure(options, detector, vision_only)
-    if "speed" in parts:
-        cases["fit_speedup"] = speed.fit_speedup(robot.urdf, robot.ee_link, list(options.seeds))
-        cases["extend_ms"] = speed.extend_ms(robot.urdf, robot.ee_link, list(options.seeds))
-    if any(part in ROS_PARTS for part in parts):
-        from benchmarks.body_schema import latency, placing, slip  # here: they need the built workspace
-    if "placing" in parts:
-        cases |= placing.measure(options)
-    if "slip" in parts:
-        cases |= slip.measure(options)
-    if "latency" in parts:
-        cases |= latency.measure(options)
-    return summarise(cases)
+    from benchmarks.body_schema import latency, placing, slip  # here: they need the built workspace
+
+    return {
+        "accuracy": lambda: accuracy.measure(options, detector, vision_only).values,
+        "open_loop": lambda: open_loop.measure(options, detector, vision_only),
+        "speed": lambda: speed.measure(options.robot(), options.seeds),
+        "placing": lambda: placing.measure(options),
+        "slip": lambda: slip.measure(options),
+        "latency": lambda: latency.measure(options),
+    }
 
 
 def summarise(cases: dict[str, Cases]) -> dict[str, Metric]:
@@ -142,10 +134,16 @@ def main() -> None:
     seeds = a.seeds[:QUICK_SEEDS] if a.quick else a.seeds
     pose = None if a.camera_pose is None else tuple(a.camera_pose)
     options = Options(tuple(seeds), tuple(a.tools), tuple(a.frames), a.urdf, a.ee_link, pose, a.artefact)
-    metrics = run(options, a.parts)
+    cases: dict[str, Cases] = {}
+    for part in a.parts:
+        try:
+            cases |= measurements(options)[part]()
+        except IdeomotorError as error:
+            sys.stderr.write(f"{part}: {error}\n")  # its metrics are absent
+        metrics = summarise(cases)
+        if a.json:
+            write_json(a.json, "body_schema", seeds, metrics)  # after every part: a long run may be cut short
     print_table(metrics, TARGETS)
-    if a.json:
-        write_json(a.json, "body_schema", seeds, metrics)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import tempfile
 import time
 import warnings
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ideomotor.body.camera import Intrinsics
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.extension import BodyExtension, JointType, VirtualJoint
 from ideomotor.body.fit import Observations, fit_keypoints
+from ideomotor_sim.robots import Robot
 
 INTRINSICS = Intrinsics(320, 240, 300.0, 300.0, 159.5, 119.5)
 T_BASE_CAMERA = np.array([[0, 0, -1, 1.8], [1, 0, 0, 0], [0, -1, 0, 0.6], [0, 0, 0, 1]], dtype=float)
@@ -73,7 +75,15 @@ def _median_time(function: object, repetitions: int = REPETITIONS) -> float:
     return float(np.median(times))
 
 
-def fit_speedup(urdf: str, ee_link: str, seeds: list[int]) -> list[tuple[int, float]]:
+def measure(robot: Robot, seeds: Sequence[int]) -> dict[str, list[tuple[int, float]]]:
+    """Return `fit_speedup` and `extend_ms`."""
+    return {
+        "fit_speedup": fit_speedup(robot.urdf, robot.ee_link, seeds),
+        "extend_ms": extend_ms(robot.urdf, robot.ee_link, seeds),
+    }
+
+
+def fit_speedup(urdf: str, ee_link: str, seeds: Sequence[int]) -> list[tuple[int, float]]:
     """Return time of the baseline over time of our fit, one a seed."""
     chain = KinematicChain.from_urdf(urdf, ee_link=ee_link)
     ratios = []
@@ -155,7 +165,7 @@ def _with_learnable_links(urdf: str, ee_link: str, links: list[str]) -> str:
     return ET.tostring(robot, encoding="unicode")
 
 
-def extend_ms(urdf: str, ee_link: str, seeds: list[int]) -> list[tuple[int, float]]:
+def extend_ms(urdf: str, ee_link: str, seeds: Sequence[int]) -> list[tuple[int, float]]:
     """Return the time from a fitted extension to a new chain in pinocchio, in process [ms], one a seed."""
     chain = KinematicChain.from_urdf(urdf, ee_link=ee_link)
     times = []
