@@ -80,8 +80,8 @@ def robot_parameters(options: Options, seed: int, tool: str) -> dict[str, Any]:
             "initial_positions": [home[name] for name in joints],
             "camera_pose": [*T[:3, 3].tolist(), *angles.tolist()],
         },
-        "safety_gate": {"joints": joints},
-        "body_schema": ee_link,
-        "tip_controller": ee_link | {"joints": joints},
+        "safety_gate": {"joints": list(joints)},  # a copy: rcl reads no YAML aliases
+        "body_schema": dict(ee_link),
+        "tip_controller": ee_link | {"joints": list(joints)},
     }
     return {node: {"ros__parameters": parameters} for node, parameters in sections.items()}
