@@ -25,7 +25,7 @@ from ideomotor.config import Config, value
 class SlipConfig(Config):
     """When the grasp counts as moved."""
 
-    threshold: float = value(20.0, "Mean squared displacement that is a slip [sigma^2].", ge=1.0, le=1e4)
+    threshold: float = value(40.0, "Mean squared displacement that is a slip [sigma^2].", ge=1.0, le=1e4)
     min_displacement: float = value(0.012, "Smallest displacement that is a slip [m].", ge=0.0, le=1.0)
     moved_share: float = value(0.7, "Share of the keypoints that must have moved.", ge=0.1, le=1.0)
     lost_time: float = value(0.7, "Keypoints that agree with nothing for so long count as a slip [s].", ge=0.1, le=10.0)
@@ -49,7 +49,7 @@ class _Innovation:
 class SlipDetector:
     """Sees one innovation a frame; memory and work are bounded by the longest window."""
 
-    WINDOWS = (5, 9, 15, 24)  # frames
+    WINDOWS = (9, 15, 24)  # frames; shorter ones take a short misdetection for a slip
 
     def __init__(self, config: SlipConfig | None = None) -> None:
         self._config = config or SlipConfig()
