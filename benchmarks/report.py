@@ -15,6 +15,7 @@ import numpy as np
 import ideomotor
 
 BOOTSTRAP_SAMPLES = 2000
+COMMANDS = " && "  # between the commands that measured one file
 VERSIONED_PACKAGES = ("numpy", "scipy", "mujoco", "pin", "pin-pink", "onnxruntime", "rclpy", "torch")
 
 
@@ -91,17 +92,25 @@ def revision() -> str:
 
 
 def write_json(path: Path, benchmark: str, seeds: list[int], metrics: dict[str, Metric]) -> None:
-    """Write the result file described in docs/architecture.md."""
+    """Write the result file described in docs/architecture.md.
+
+    Metrics that the file has already, of the same benchmark and seeds, and that were not measured now, are kept.
+    """
+    command = " ".join(["python", "-m", f"benchmarks.{benchmark}", *sys.argv[1:]])
+    old = json.loads(path.read_text()) if path.is_file() else {}
+    kept = old["metrics"] if (old.get("benchmark"), old.get("seeds")) == (benchmark, seeds) else {}
+    commands = [*old["command"].split(COMMANDS), command] if kept else [command]
+    new = {
+        key: {"value": m.value, "unit": m.unit, "ci95": m.ci95, "n": m.n, "per_seed": m.per_seed}
+        for key, m in metrics.items()
+    }
     content = {
         "benchmark": benchmark,
         "version": revision(),
         "machine": machine(),
-        "command": " ".join(["python", "-m", f"benchmarks.{benchmark}", *sys.argv[1:]]),
+        "command": COMMANDS.join(dict.fromkeys(commands)),
         "seeds": seeds,
-        "metrics": {
-            key: {"value": m.value, "unit": m.unit, "ci95": m.ci95, "n": m.n, "per_seed": m.per_seed}
-            for key, m in metrics.items()
-        },
+        "metrics": kept | new,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")

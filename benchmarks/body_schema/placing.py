@@ -1,5 +1,7 @@
 """Placing over ROS, through action, safety gate and simulator: `place_error_*`."""
 
+import sys
+
 import numpy as np
 
 from benchmarks.body_schema.accuracy import Cases
@@ -37,6 +39,10 @@ def _place(client: BodySchemaClient, options: Options, seed: int, result: dict[s
         for goal in chosen:
             answer = client.move_tip(goal, chain.base_link, link)
             reached = answer.error_code == answer.NONE
+            if not reached:
+                sys.stderr.write(f"placing, seed {seed}, {link}: {answer.error_msg}\n")
+            if answer.error_code == answer.HELD_BY_GATE:
+                client.release_gate()  # counts as not reached; the next goal shall not fail for it
             if key == "place_error":
                 result["place_success"].append((seed, 100.0 * reached))
             truth = client.fresh_true_tip()

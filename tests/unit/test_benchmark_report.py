@@ -51,3 +51,16 @@ def test_json(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "x.json").read_text())
     assert set(content) == {"benchmark", "version", "machine", "command", "seeds", "metrics"}
     assert set(content["metrics"]["key"]) == {"value", "unit", "ci95", "n", "per_seed"}
+
+
+def test_json_keeps_what_was_not_measured_again(tmp_path: Path) -> None:
+    one, two = metric([(0, 1.0)], "mm"), metric([(0, 2.0)], "mm")
+    assert one is not None
+    assert two is not None
+    path = tmp_path / "x.json"
+    write_json(path, "name", [0], {"a": one, "b": one})
+    write_json(path, "name", [0], {"b": two})
+    metrics = json.loads(path.read_text())["metrics"]
+    assert {key: m["value"] for key, m in metrics.items()} == {"a": 1.0, "b": 2.0}
+    write_json(path, "name", [0, 1], {"b": two})  # other seeds: another measurement
+    assert list(json.loads(path.read_text())["metrics"]) == ["b"]

@@ -12,6 +12,7 @@ from rclpy.action import ActionClient
 from rclpy.node import Node
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.joint_state import JointStateBuffer
@@ -42,6 +43,7 @@ class BodySchemaClient(Node):
         self.true_tip: PoseStamped | None = None  # the simulator's; None on a real robot
         self._estimate = ActionClient(self, EstimateBodySchema, "body_schema/estimate")
         self._move = ActionClient(self, MoveTip, "tip_controller/move_tip")
+        self._release = self.create_client(Trigger, "safety_gate/release")
         self.create_subscription(JointStateMsg, "joint_states", self._on_joint_state, SENSOR)
         self.create_subscription(String, "robot_description", self._on_description, LATCHED)
         self.create_subscription(BodySchema, "body_schema", self._on_schema, LATCHED)
@@ -95,6 +97,12 @@ class BodySchemaClient(Node):
         target.pose.orientation.w = 1.0
         goal = MoveTip.Goal(target=target, link=link, position_only=True)
         return self.call(self._move, goal, f"move {link}", MOTION_TIMEOUT)
+
+    def release_gate(self) -> bool:
+        """Ask the safety gate to leave its fault; return whether it did."""
+        answer = self._release.call_async(Trigger.Request())
+        self.wait_for(answer.done, "answer of safety_gate/release", ANSWER_TIMEOUT)
+        return bool(answer.result().success)
 
     def call(self, client: ActionClient, goal: Any, what: str, timeout: float) -> Any:  # noqa: ANN401
         """Send a goal and return its result, whatever its error code.
