@@ -83,7 +83,8 @@ class BodySchemaClient(Node):
         goal = EstimateBodySchema.Goal(duration=duration, wave=wave, refine_camera=refine_camera)
         result = self.call(self._estimate, goal, "estimate", duration + MOTION_TIMEOUT)
         end = time.monotonic() + READY_TIMEOUT
-        while result.error_code == result.NO_JOINT_STATES and time.monotonic() < end:  # it has only just started
+        too_early = (result.NO_JOINT_STATES, result.DESCRIPTION_REJECTED)  # it has only just started
+        while result.error_code in too_early and time.monotonic() < end:
             result = self.call(self._estimate, goal, "estimate", duration + MOTION_TIMEOUT)
         if result.error_code != result.NONE:
             raise ClientError(f"estimate failed (code {result.error_code}): {result.error_msg}")
