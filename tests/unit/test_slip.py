@@ -148,3 +148,14 @@ def test_object_that_disappears_is_dropped_and_found_again() -> None:
     assert events[1][1] == pytest.approx(2.0 + 0.7, abs=0.1)
     short = [replace(k, confidence=np.full(4, 0.02)) if 60 <= i < 75 else k for i, k in enumerate(scene.keypoints)]
     assert [e.event for e in play(replace(scene, keypoints=short)) if e.event] == [State.EXTENDED]
+
+
+def test_object_out_of_view_is_still_held() -> None:
+    """What the camera cannot see it does not miss; back in view, the object is as it was."""
+    scene = make_scene(5, 120, WORN)
+    turned = scene.q.copy()
+    turned[60:110, 3] += 1.5  # the arm lifts the object above what the camera sees
+    blind = [replace(k, confidence=np.full(4, 0.02)) if 60 <= i < 110 else k for i, k in enumerate(scene.keypoints)]
+    estimates = play(replace(scene, q=turned, keypoints=blind))
+    assert [e.event for e in estimates if e.event] == [State.EXTENDED]
+    assert estimates[-1].state is State.EXTENDED

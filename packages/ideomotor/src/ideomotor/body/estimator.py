@@ -185,6 +185,9 @@ class BodySchemaEstimator:
             raise EstimatorError(f"stamp={stamp} is not after the frame before, {self._last_stamp}")
         T_camera_ee = self._T_camera_base @ self._chain.forward(q)
         self._last_stamp = stamp
+        if not self._expected_in_view(T_camera_ee):  # what is seen elsewhere, or nothing, says nothing of the object
+            self._last_seen = stamp
+            return self._estimate(stamp, None, "")
         if self._not_seen(keypoints):
             gone = self._last_seen is None or stamp - self._last_seen > self._configs.estimator.drop_time
             if gone and self._state in (State.EXTENDED, State.SLIPPED):
@@ -216,6 +219,16 @@ class BodySchemaEstimator:
         if self._fit is None or self._observability is None or self._observability.complete:
             return ""
         return suggest_motion(self._fit, self._chain, q, np.linalg.inv(self._T_camera_base), self._configs.fit)
+
+    def _expected_in_view(self, T_camera_ee: np.ndarray) -> bool:
+        """Return whether the camera should see half of the keypoints, as far as known."""
+        if self._fit is None or self._held is None or self._state is not State.EXTENDED:
+            return True
+        T = np.linalg.inv(self._fit.T_camera_corrected) @ T_camera_ee
+        p = self._held.position_at(self._joint_position) @ T[:3, :3].T + T[:3, 3]  # (K, 3)
+        size = np.array([self._intrinsics.width, self._intrinsics.height])
+        uv = self._intrinsics.project(np.where(p[:, 2:] > 0, p, np.nan))
+        return bool(((uv > 0) & (uv < size - 1)).all(axis=1).mean() >= 0.5)
 
     def _not_seen(self, keypoints: Keypoints) -> bool:
         return not keypoints.names or float(np.median(keypoints.confidence)) < self._configs.estimator.min_confidence
