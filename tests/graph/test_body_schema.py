@@ -46,7 +46,7 @@ def test_waving_moves_the_arm_and_comes_back(graph: Graph) -> None:
     assert status == GoalStatus.STATUS_SUCCEEDED, result.error_msg
     assert all(tuple(c.joint_names) == rig.chain.joint_names and len(c.points) == 1 for c in rig.commands)
     positions = np.array([c.points[0].positions for c in rig.commands])
-    assert len(positions) > 30  # about 200 where nobody else uses the machine
+    assert len(positions) > 60
     assert np.ptp(positions, axis=0).max() > 0.2
     np.testing.assert_allclose(positions[-1], start, atol=0.02)
 
