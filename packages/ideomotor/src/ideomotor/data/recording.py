@@ -3,11 +3,13 @@
 import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from backports import zstd
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.rosbag2.errors import ReaderError, WriterError
 from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -17,6 +19,11 @@ from ideomotor.errors import IdeomotorError
 
 _MAGIC = b"\x89MCAP0\r\n"
 _FOOTER = 0x02  # opcode of the last record
+# Level 1 shrinks camera images to 55 % for 2 ms of a core a megabyte; level 3 takes three times that for 2 % more.
+_COMPRESSION: dict[int, int] = {
+    zstd.CompressionParameter.compression_level: 1,
+    zstd.CompressionParameter.checksum_flag: 1,
+}
 _FOREVER = QosTime(2147483647, 4294967295)
 
 
@@ -46,8 +53,9 @@ class Record:
 class RecordingWriter:
     """Writes a new recording.
 
-    Messages are collected in chunks. `flush` hands the chunk to the operating system, so a crash of the process loses
-    what came since the last `flush`, and leaves a file without index: ``mcap recover`` restores all complete chunks.
+    Messages are collected in chunks, each compressed with zstd, as by rosbag2's storage preset ``zstd_fast``. `flush`
+    hands the chunk to the operating system, so a crash of the process loses what came since the last `flush`, and
+    leaves a file without index: ``mcap recover`` restores all complete chunks.
 
     Args:
         folder: does not exist yet.
@@ -65,9 +73,13 @@ class RecordingWriter:
         self.counts: dict[str, int] = {}
         try:
             self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             self._writer.open()
         except (WriterError, OSError) as error:
             raise RecordingError(f"recording {folder}: {error}") from error
+        assert isinstance(self._writer.storage, McapWriter)
+        self._storage = self._writer.storage
+        self._storage.compressor = partial(zstd.compress, options=_COMPRESSION)
 
     def add_topic(self, topic: Topic) -> None:
         """Add a topic before its first message.
@@ -88,11 +100,9 @@ class RecordingWriter:
 
     def flush(self) -> None:
         """Hand everything written so far to the operating system."""
-        storage = self._writer.storage
-        assert isinstance(storage, McapWriter)
-        if storage.chunk.bio.tell():
-            storage.close_chunk()
-        storage.bio.flush()
+        if self._storage.chunk.bio.tell():
+            self._storage.close_chunk()
+        self._storage.bio.flush()
 
     def close(self) -> None:
         """Write index and metadata."""
@@ -156,6 +166,7 @@ class Recording:
 # What rosbags lets through when bytes are not what they should be.
 _READ_ERRORS = (
     ReaderError,
+    zstd.ZstdError,
     OSError,
     struct.error,
     ValueError,
