@@ -1,4 +1,7 @@
-"""Messages of the standard packages <-> types of the libraries. See convert_body.py for Ideomotor's own messages."""
+"""Messages of the standard packages <-> types of the libraries. See convert_body.py for Ideomotor's own messages.
+
+What reads a message is in `ideomotor.data.messages`, which needs no ROS, and is found here, too.
+"""
 
 import array
 import sys
@@ -14,28 +17,18 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from ideomotor.body.camera import CameraError, Intrinsics
-from ideomotor.body.joint_state import JointState, JointStateError
-from ideomotor.body.transform_tree import TransformError
+from ideomotor.data.messages import ENCODINGS
+from ideomotor.data.messages import depth_image as depth_image
+from ideomotor.data.messages import image_array as image_array
+from ideomotor.data.messages import intrinsics as intrinsics
+from ideomotor.data.messages import joint_state as joint_state
+from ideomotor.data.messages import matrix as matrix
+from ideomotor.data.messages import matrix_from_transform as matrix_from_transform
+from ideomotor.data.messages import rgb_image as rgb_image
+from ideomotor.data.messages import seconds as seconds
 from ideomotor.safety.gate import CommandError, JointCommand
 
-_ENCODINGS = {  # encoding -> dtype, channels
-    "rgb8": (np.uint8, 3),
-    "bgr8": (np.uint8, 3),
-    "rgba8": (np.uint8, 4),
-    "bgra8": (np.uint8, 4),
-    "mono8": (np.uint8, 1),
-    "mono16": (np.uint16, 1),
-    "16UC1": (np.uint16, 1),
-    "32FC1": (np.float32, 1),
-}
-
-
 # Time and headers
-
-
-def seconds(stamp: Time) -> float:
-    """Return a time in seconds (exact to 0.3 us for a time of this century)."""
-    return float(stamp.sec + stamp.nanosec * 1e-9)
 
 
 def stamp(seconds: float) -> Time:
@@ -56,20 +49,6 @@ def header(time: float | Time, frame_id: str = "") -> Header:
 
 
 # Joints
-
-
-def joint_state(msg: JointStateMsg) -> JointState:
-    """Return the joint state; effort is not read.
-
-    Raises:
-        JointStateError: arrays of different lengths, a joint twice, no positions, or not finite.
-    """
-    for field in ("position", "velocity", "effort"):
-        size = len(getattr(msg, field))
-        if size != len(msg.name) and not (size == 0 and field != "position"):
-            raise JointStateError(f"joint state has {len(msg.name)} names {list(msg.name)} but {size} {field} values")
-    velocity = np.array(msg.velocity) if len(msg.velocity) else None
-    return JointState(seconds(msg.header.stamp), tuple(msg.name), np.array(msg.position), velocity)
 
 
 def joint_state_msg(
@@ -127,63 +106,15 @@ def _doubles(values: np.ndarray | None) -> "array.array[float]":
 # Images
 
 
-def image_array(msg: Image) -> np.ndarray:
-    """Return the pixels as they are, shape (H, W) or (H, W, channels), little or big endian made native.
-
-    Raises:
-        CameraError: unknown encoding, or size, step and data do not fit together.
-    """
-    if msg.encoding not in _ENCODINGS:
-        raise CameraError(f"image encoding {msg.encoding!r}, expected one of {sorted(_ENCODINGS)}")
-    dtype, channels = np.dtype(_ENCODINGS[msg.encoding][0]), _ENCODINGS[msg.encoding][1]
-    row = msg.width * channels * dtype.itemsize
-    if not (msg.height > 0 and msg.width > 0 and msg.step >= row):
-        raise CameraError(
-            f"image {msg.width}x{msg.height} {msg.encoding} with step {msg.step}, expected a step of {row} or more"
-        )
-    if len(msg.data) != msg.height * msg.step:
-        raise CameraError(f"image has {len(msg.data)} bytes, expected height {msg.height} x step {msg.step}")
-    rows = np.frombuffer(memoryview(msg.data), dtype=np.uint8).reshape(msg.height, msg.step)[:, :row]
-    pixels = np.ascontiguousarray(rows).view(dtype.newbyteorder(">" if msg.is_bigendian else "<")).astype(dtype)
-    return pixels.reshape((msg.height, msg.width, channels) if channels > 1 else (msg.height, msg.width))
-
-
-def rgb_image(msg: Image) -> np.ndarray:
-    """Return a colour image as RGB, shape (H, W, 3) uint8.
-
-    Raises:
-        CameraError: not a colour or mono8 image, or malformed.
-    """
-    if msg.encoding not in ("rgb8", "bgr8", "rgba8", "bgra8", "mono8"):
-        raise CameraError(f"colour image encoding {msg.encoding!r}, expected rgb8, bgr8, rgba8, bgra8 or mono8")
-    pixels = image_array(msg)
-    if pixels.ndim == 2:
-        return np.repeat(pixels[:, :, None], 3, axis=2)
-    return np.ascontiguousarray(pixels[:, :, 2::-1] if msg.encoding.startswith("bgr") else pixels[:, :, :3])
-
-
-def depth_image(msg: Image) -> np.ndarray:
-    """Return depth, shape (H, W) float32 [m]; NaN where there is none.
-
-    Raises:
-        CameraError: not 16UC1 (mm), mono16 or 32FC1 (m), or malformed.
-    """
-    if msg.encoding not in ("16UC1", "mono16", "32FC1"):
-        raise CameraError(f"depth image encoding {msg.encoding!r}, expected 16UC1 (mm) or 32FC1 (m)")
-    pixels = image_array(msg)
-    depth = pixels if pixels.dtype == np.float32 else pixels.astype(np.float32) * np.float32(1e-3)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
-
-
 def image_msg(pixels: np.ndarray, encoding: str, time: float | Time, frame_id: str) -> Image:
     """Return an image message; ``pixels`` has the shape and dtype of ``encoding``.
 
     Raises:
         CameraError: unknown encoding, or shape or dtype do not fit it.
     """
-    if encoding not in _ENCODINGS:
-        raise CameraError(f"image encoding {encoding!r}, expected one of {sorted(_ENCODINGS)}")
-    dtype, channels = _ENCODINGS[encoding]
+    if encoding not in ENCODINGS:
+        raise CameraError(f"image encoding {encoding!r}, expected one of {sorted(ENCODINGS)}")
+    dtype, channels = ENCODINGS[encoding]
     if pixels.dtype != dtype or pixels.shape[2:] != ((channels,) if channels > 1 else ()) or pixels.ndim < 2:
         raise CameraError(f"{encoding} needs {np.dtype(dtype)} with {channels} channels: {pixels.dtype} {pixels.shape}")
     height, width = pixels.shape[:2]
@@ -205,21 +136,6 @@ def depth_image_msg(depth: np.ndarray, time: float | Time, frame_id: str) -> Ima
     return image_msg(np.where(valid, millimetres, 0).astype(np.uint16), "16UC1", time, frame_id)
 
 
-def intrinsics(msg: CameraInfo) -> Intrinsics:
-    """Return the intrinsics of a rectified image.
-
-    Raises:
-        CameraError: K is zero (a camera without calibration), the image is distorted, or cropped or binned.
-    """
-    if not any(msg.k):
-        raise CameraError("camera_info has K = 0: the camera is not calibrated; see camera_calibration")
-    if any(abs(d) > 1e-6 for d in msg.d):
-        raise CameraError(f"camera_info has distortion D={list(msg.d)}: rectify the image first, see image_proc")
-    if msg.binning_x > 1 or msg.binning_y > 1 or msg.roi.x_offset or msg.roi.y_offset:
-        raise CameraError(f"camera_info is binned {msg.binning_x}x{msg.binning_y} or cropped {msg.roi}: not supported")
-    return Intrinsics(msg.width, msg.height, fx=msg.k[0], fy=msg.k[4], cx=msg.k[2], cy=msg.k[5])
-
-
 def camera_info_msg(camera: Intrinsics, time: float | Time, frame_id: str) -> CameraInfo:
     """Return the camera_info of a rectified image."""
     fx, fy, cx, cy = float(camera.fx), float(camera.fy), float(camera.cx), float(camera.cy)
@@ -236,24 +152,6 @@ def camera_info_msg(camera: Intrinsics, time: float | Time, frame_id: str) -> Ca
 
 
 # Poses
-
-
-def matrix(pose: Pose) -> np.ndarray:
-    """Return the pose as a matrix, shape (4, 4) [m].
-
-    Raises:
-        TransformError: not finite, or the quaternion has no unit norm (within 1 %).
-    """
-    return _matrix(pose.position, pose.orientation)
-
-
-def matrix_from_transform(transform: Transform) -> np.ndarray:
-    """Return the transform as a matrix, shape (4, 4) [m].
-
-    Raises:
-        TransformError: not finite, or the quaternion has no unit norm (within 1 %).
-    """
-    return _matrix(transform.translation, transform.rotation)
 
 
 def pose_msg(T: np.ndarray) -> Pose:
@@ -278,15 +176,3 @@ def quaternion_msg(R: np.ndarray) -> Quaternion:
     """Return the quaternion of a rotation matrix, shape (3, 3)."""
     x, y, z, w = (float(v) for v in Rotation.from_matrix(R).as_quat())
     return Quaternion(x=x, y=y, z=z, w=w)
-
-
-def _matrix(position: Point | Vector3, orientation: Quaternion) -> np.ndarray:
-    p = np.array([position.x, position.y, position.z])
-    quaternion = np.array([orientation.x, orientation.y, orientation.z, orientation.w])
-    if not np.isfinite(p).all():
-        raise TransformError(f"position {p.tolist()} is not finite")
-    if not abs(np.linalg.norm(quaternion) - 1.0) < 0.01:
-        raise TransformError(f"quaternion (xyzw) {quaternion.tolist()} has no unit norm")
-    T = np.eye(4)
-    T[:3, :3], T[:3, 3] = Rotation.from_quat(quaternion).as_matrix(), p
-    return T

@@ -5,41 +5,15 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Vector3
 from scipy.spatial.transform import Rotation
 
-from ideomotor.body.extension import ExtensionError, JointType, VirtualJoint
-from ideomotor.body.keypoints import KeypointError, Keypoints
+from ideomotor.body.extension import VirtualJoint
+from ideomotor.body.keypoints import Keypoints
 from ideomotor.body.session import BodySchemaSession
 from ideomotor.body.urdf import description_sha256
+from ideomotor.data.messages import keypoints as keypoints
+from ideomotor.data.messages import virtual_joint as virtual_joint
 from ideomotor_interfaces.msg import BodySchema, Keypoint, KeypointArray
 from ideomotor_interfaces.msg import VirtualJoint as VirtualJointMsg
-from ideomotor_nodes.convert import header, matrix, pose_msg, seconds
-
-_TYPES = {
-    VirtualJointMsg.FIXED: JointType.FIXED,
-    VirtualJointMsg.REVOLUTE: JointType.REVOLUTE,
-    VirtualJointMsg.PRISMATIC: JointType.PRISMATIC,
-}
-_TYPE_CODES = {joint_type: code for code, joint_type in _TYPES.items()}
-
-
-def keypoints(msg: KeypointArray) -> Keypoints:
-    """Return the keypoints of an image.
-
-    Raises:
-        KeypointError: a name twice, or a value is not finite where it must be.
-    """
-    names = tuple(k.name for k in msg.keypoints)
-    if len(set(names)) != len(names):
-        raise KeypointError(f"keypoint names {list(names)}: one is there twice")
-    k = len(names)
-    return Keypoints(
-        stamp=seconds(msg.header.stamp),
-        names=names,
-        uv=np.array([k.uv for k in msg.keypoints]).reshape(k, 2),
-        uv_covariance=np.array([k.uv_covariance for k in msg.keypoints]).reshape(k, 2, 2),
-        depth=np.array([k.depth for k in msg.keypoints]),
-        depth_variance=np.array([k.depth_variance for k in msg.keypoints]),
-        confidence=np.array([k.confidence for k in msg.keypoints]),
-    )
+from ideomotor_nodes.convert import header, pose_msg
 
 
 def keypoints_msg(keypoints: Keypoints, time: float | Time, frame_id: str) -> KeypointArray:
@@ -60,32 +34,6 @@ def keypoints_msg(keypoints: Keypoints, time: float | Time, frame_id: str) -> Ke
     )
 
 
-def virtual_joint(msg: VirtualJointMsg) -> VirtualJoint:
-    """Return the virtual joint.
-
-    Raises:
-        ExtensionError: unknown type, or values that do not fit it.
-        TransformError: the origin is no pose.
-    """
-    if msg.type not in _TYPES:
-        raise ExtensionError(f"{msg.name}: type {msg.type}, expected one of {sorted(_TYPES)}")
-    T = matrix(msg.origin)
-    joint_type = _TYPES[msg.type]
-    return VirtualJoint(
-        name=msg.name,
-        parent_link=msg.parent_link,
-        child_link=msg.child_link,
-        type=joint_type,
-        xyz=T[:3, 3],
-        rpy=Rotation.from_matrix(T[:3, :3]).as_euler("xyz"),
-        covariance=np.array(msg.covariance).reshape(6, 6),
-        axis=None if joint_type is JointType.FIXED else np.array([msg.axis.x, msg.axis.y, msg.axis.z]),
-        lower=msg.lower,
-        upper=msg.upper,
-        position=msg.position,
-    )
-
-
 def virtual_joint_msg(joint: VirtualJoint) -> VirtualJointMsg:
     """Return the message of a virtual joint."""
     T = np.eye(4)
@@ -95,7 +43,7 @@ def virtual_joint_msg(joint: VirtualJoint) -> VirtualJointMsg:
         name=joint.name,
         parent_link=joint.parent_link,
         child_link=joint.child_link,
-        type=_TYPE_CODES[joint.type],
+        type=getattr(VirtualJointMsg, joint.type.name),
         origin=pose_msg(T),
         axis=Vector3(x=x, y=y, z=z),
         lower=float(joint.lower),
