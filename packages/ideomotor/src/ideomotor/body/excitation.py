@@ -19,7 +19,8 @@ class ExcitationConfig(Config):
 
     duration: float = value(3.0, "How long to wave [s].", ge=0.5, le=60.0)
     rate: float = value(100.0, "Samples a second [Hz].", ge=10.0, le=1000.0)
-    wrist_amplitude: float = value(0.5, "Amplitude of the last three joints [rad or m].", ge=0.0, le=3.0)
+    roll_amplitude: float = value(1.2, "Amplitude of the last joint, which shows all sides [rad or m].", ge=0.0, le=3.0)
+    wrist_amplitude: float = value(0.5, "Amplitude of the two joints before it [rad or m].", ge=0.0, le=3.0)
     arm_amplitude: float = value(0.1, "Amplitude of the joints before them [rad or m].", ge=0.0, le=3.0)
     slowest: float = value(0.2, "Lowest frequency [Hz].", ge=0.01, le=5.0)
     fastest: float = value(0.6, "Highest frequency [Hz].", ge=0.01, le=5.0)
@@ -47,8 +48,10 @@ def excitation_trajectory(
 
     :math:`q_j(t) = q_{0j} + a_j \, e(t) \frac12 \sum_{i=1}^2 \sin(2 \pi f_{ij} t + \varphi_{ij})`.
 
-    The envelope e rises and falls smoothly within 0.4 s (or a quarter of a short motion). Each amplitude is lowered
-    until the joint stays inside its position limits (margin kept) and its share of the velocity limit.
+    The envelope e rises and falls smoothly within 0.4 s (or a quarter of a short motion). The last joint turns the
+    object about itself, :math:`\pm a \sin^3(2 \pi c t / T)` with c whole turns to both sides: which end of a hammer's
+    head is its face shows from some sides only. Each amplitude is lowered until the joint stays inside its position
+    limits (margin kept) and its share of the velocity limit.
 
     Raises:
         ExcitationError: if ``q0`` has the wrong shape, is not finite or is outside the limits.
@@ -66,14 +69,16 @@ def excitation_trajectory(
     n, samples = chain.n, round(config.duration * config.rate) + 1
     time = np.arange(samples) / config.rate
     actuated = np.isin(chain.joint_names, chain.actuated_names)
-    amplitude = (
-        np.where(np.cumsum(actuated) > actuated.sum() - 3, config.wrist_amplitude, config.arm_amplitude) * actuated
-    )
+    from_last = (actuated.sum() - np.cumsum(actuated)) + ~actuated * n  # 0 for the last actuated joint
+    last, wrist = from_last == 0, from_last < 3
+    amplitude = np.where(last, config.roll_amplitude, np.where(wrist, config.wrist_amplitude, config.arm_amplitude))
     frequency = rng.uniform(config.slowest, config.fastest, size=(2, n))  # [Hz]
     phase = rng.uniform(0, 2 * np.pi, size=(2, n))
+    turns = max(1, round(config.slowest * config.duration))
     ramp = min(0.4, config.duration / 4)
     wave = 0.5 * np.sin(2 * np.pi * frequency * time[:, None, None] + phase).sum(1)  # (N, n)
     shape = wave * _smooth_step(np.minimum(time, time[-1] - time) / ramp)[:, None]
+    shape[:, last] = rng.choice((-1.0, 1.0)) * np.sin(2 * np.pi * turns * time / time[-1])[:, None] ** 3
     speed = np.gradient(shape, 1 / config.rate, axis=0)
     reach, fastest = np.abs(shape).max(0) + 1e-12, np.abs(speed).max(0) + 1e-12
     amplitude = np.minimum(amplitude, np.maximum(free - config.limit_margin, 0.0) / reach)
