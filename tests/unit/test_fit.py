@@ -1,5 +1,6 @@
 """Keypoint positions in the ee frame: accuracy, robustness, honest covariance."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from ideomotor.body.fit import (
     skew,
     stack_observations,
 )  # fmt: skip
-from ideomotor.body.noise import NoiseModel, correlation, noise_model
+from ideomotor.body.noise import NoiseModel, correlation, estimation_covariance, noise_model
 from tests.unit.body_scene import CAMERA, TYPICAL, Noise, make_scene
 
 MM = 1e-3
@@ -53,12 +54,12 @@ def test_normal_equations_equal_finite_differences(refine: bool) -> None:
     scene = make_scene(1, 8)
     problem = _Problem(scene.observations(), CAMERA, FitConfig(refine_camera=refine))
     position, T = scene.true_ee[0] + 0.01, se3_exp(np.array([0.01, 0.02, -0.01, 0.02, 0.01, 0.03]) * refine)
-    terms = problem.linearise(position, T, np.ones((4, 2)))
-    weights = terms.root_weight / np.stack([terms.scale[:, 0], terms.scale[:, 0], terms.scale[:, 1]], -1)
+    terms = problem.linearise(position, T, np.ones((2, 4)))
+    weights = terms.root_weight / terms.scale[[0, 0, 1]][..., None]
 
     def residual(x: np.ndarray) -> np.ndarray:
-        r, r_depth = problem.whitened(problem.points(position + x[:12].reshape(4, 3), T @ se3_exp(x[12:]))[0])
-        return (np.concatenate([r, r_depth[..., None]], axis=-1) * weights).ravel()
+        p, _ = problem.points(position + x[:12].reshape(4, 3), T @ se3_exp(x[12:]))
+        return (problem.residual(p) * weights).ravel()
 
     size, eps = (18 if refine else 12), 1e-6
     zero = np.zeros(18)
@@ -66,8 +67,51 @@ def test_normal_equations_equal_finite_differences(refine: bool) -> None:
     H, b = problem.normal_equations(terms, position, T)
     state = np.concatenate([position.ravel(), se3_log(T)])[:size]
     prior = problem.prior_information
-    np.testing.assert_allclose(H - prior, J.T @ J, rtol=1e-4, atol=1e-3 * np.abs(H).max())
-    np.testing.assert_allclose(b - prior @ state, J.T @ residual(zero), rtol=1e-4, atol=1e-3 * np.abs(b).max())
+    np.testing.assert_allclose(H - np.diag(prior), J.T @ J, rtol=1e-4, atol=1e-3 * np.abs(H).max())
+    np.testing.assert_allclose(b - prior * state, J.T @ residual(zero), rtol=1e-4, atol=1e-3 * np.abs(b).max())
+
+
+def test_covariance_is_the_sandwich_written_out() -> None:
+    """H^-1 (prior + B^T C B) H^-1 with B the dense derivative of every residual, C of every pair of frames."""
+    scene = make_scene(3, 12)
+    problem = _Problem(scene.observations(), CAMERA, FitConfig(refine_camera=True))
+    terms = problem.linearise(scene.true_ee[0], np.eye(4), np.ones((2, 4)))
+    H, _ = problem.normal_equations(terms, scene.true_ee[0], np.eye(4))
+    kappa, noise = correlation(scene.stamp, 0.3), NoiseModel(0.4, 0.8, 0.3)
+    meat, again = np.diag(problem.prior_information), np.diag(problem.prior_information)
+    for k in range(4):
+        for i in range(3):
+            B = np.zeros((12, 18))
+            B[:, 3 * k : 3 * k + 3], B[:, 12:] = terms.rows[k, :3, i].T, terms.rows[k, 3:, i].T
+            meat, again = meat + B.T @ noise.covariance(scene.stamp) @ B, again + B.T @ B
+    np.testing.assert_allclose(H, again, rtol=1e-9, atol=1e-9 * H.max())
+    expected = np.linalg.inv(H) @ meat @ np.linalg.inv(H)
+    covariance = estimation_covariance(H, problem.prior_information, terms.rows, noise, kappa)
+    np.testing.assert_allclose(covariance, expected, rtol=1e-6, atol=1e-9 * expected.max())
+
+
+def test_work_does_not_grow_with_the_keypoints() -> None:
+    """A fit costs what its calls cost: there are few, and none of them once a keypoint."""
+
+    def calls(keypoints: int) -> int:
+        o = make_scene(0, 90).observations()
+        names = ("uv", "uv_covariance", "depth", "depth_variance", "confidence")
+        few = Observations(o.stamp, o.T_camera_ee, *(getattr(o, name)[:, :keypoints] for name in names))
+        config, count = FitConfig(iterations=2, tolerance=1e-9), 0
+
+        def on_event(_frame: object, event: str, _argument: object) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        before = sys.getprofile()
+        sys.setprofile(on_event)
+        try:
+            fit_keypoints(few, CAMERA, config)
+        finally:
+            sys.setprofile(before)
+        return count
+
+    assert calls(4) == calls(2) < 400
 
 
 @pytest.mark.parametrize(
@@ -191,6 +235,30 @@ def test_bad_observations_are_refused() -> None:
     o = scene.observations()
     with pytest.raises(FitError, match=r"depth has shape \(5,\), expected \(5, 4\)"):
         Observations(o.stamp, o.T_camera_ee, o.uv, o.uv_covariance, o.depth[:, 0], o.depth_variance, o.confidence)
+
+
+def test_noise_model_is_the_moments_written_out() -> None:
+    """The traces of the docstring, computed as they stand there."""
+    rng = np.random.default_rng(1)
+    T, stamp = 40, np.sort(rng.uniform(0.0, 2.0, 40))
+    e, w = rng.normal(size=(T, 6)), rng.uniform(0.2, 1.0, size=(T, 6))
+    kappa, M = correlation(stamp, 0.3), np.eye(T) - 1 / T
+    G, S = kappa**4 - np.eye(T), e @ e.T
+    n1, n2 = (w**2).sum() / T, (w * (G @ w)).sum() / G.sum()
+    A = [
+        [n1 * np.trace(M), n1 * np.trace(M @ kappa)],
+        [n2 * np.trace(G @ M), n2 * np.trace(G @ M @ kappa @ M)],
+    ]
+    correlated = max(np.linalg.solve(A, [np.trace(S), np.trace(G @ S)])[1], 0.0)
+    white = (np.trace(S) / n1 - correlated * np.trace(M @ kappa)) / (T - 1)
+    model = noise_model(stamp, e, w, 0.3)
+    assert (model.white, model.correlated) == (pytest.approx(white), pytest.approx(correlated))
+
+
+def test_frames_far_apart_do_not_tell_white_from_correlated() -> None:
+    e = np.random.default_rng(2).normal(size=(20, 6))
+    model = noise_model(np.arange(20) * 100.0, e, np.ones_like(e), 0.3)
+    assert model.white + model.correlated == pytest.approx((e**2).sum() / (6 * 19))
 
 
 def test_noise_model_finds_both_parts() -> None:

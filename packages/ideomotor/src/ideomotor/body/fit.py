@@ -16,17 +16,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg.lapack import dposv
 from scipy.spatial.transform import Rotation
 
 from ideomotor.body.camera import Intrinsics
 from ideomotor.body.keypoints import Keypoints
-from ideomotor.body.noise import NoiseModel, estimation_covariance, noise_model
+from ideomotor.body.noise import NoiseModel, correlation, estimation_covariance, information, variances
 from ideomotor.config import Config, value
 from ideomotor.errors import IdeomotorError
 
 NEAREST = 0.05  # [m] no keypoint is nearer to the camera; keeps the projection differentiable
 LONGEST_STEP = 0.2  # [m] of one Gauss-Newton step, for views where only the prior bounds the depth
 SCALE_PSEUDO_COUNT = 10.0  # observations that the detector's own covariance is worth
+DIMENSIONS = np.array([[2.0], [1.0]])  # of the residuals of a pixel and of a depth
+MEDIAN_CHI2 = np.array([[1.386], [0.455]])  # median of chi-square with so many degrees of freedom
 
 
 class FitError(IdeomotorError):
@@ -51,6 +54,9 @@ class FitConfig(Config):
     correlation_time: float = value(0.3, "Time over which detector errors are correlated [s].", ge=0.01, le=10.0)
     iterations: int = value(25, "Most Gauss-Newton iterations.", ge=1, le=1000)
     tolerance: float = value(2e-5, "Iteration ends when no keypoint moves further [m].", ge=1e-9, le=1e-2)
+
+
+DEFAULTS = FitConfig()
 
 
 @dataclass(frozen=True)
@@ -143,173 +149,196 @@ def fit_keypoints(
 
     1. Start at the median of the back-projected points, or at the point nearest to all rays (or at ``start``).
     2. Repeat: inlier probabilities and noise scales (E step), one Gauss-Newton step (M step).
-    3. Covariance from the noise model of the residuals, which are correlated over time.
+    3. Covariance from the noise model of the residuals, which are correlated over time; all but the positions is that
+       of the last linearisation, from which the last step led no further than the tolerance.
 
     Raises:
         FitError: if the normal equations cannot be solved.
     """
-    config = config or FitConfig()
+    config = config or DEFAULTS
     problem = _Problem(observations, intrinsics, config)
     if start is None:
-        position, T_correction = _initial_positions(observations, intrinsics), np.eye(4)
-        scale = problem.initial_scale(position)
+        position, T_correction, scale = problem.initial_positions(observations), np.eye(4), None
     else:
-        position, T_correction, scale = start.position_ee, start.T_camera_corrected, start.scale
+        position, T_correction, scale = start.position_ee, start.T_camera_corrected, start.scale.T
         astray = start.weight.mean(axis=0) < 0.5  # (K,) a start that most frames contradict would keep itself alive
         if astray.any():
-            position = np.where(astray[:, None], _initial_positions(observations, intrinsics), position)
-            scale = np.where(astray[:, None], problem.initial_scale(position), scale)
+            position = np.where(astray[:, None], problem.initial_positions(observations), position)
+            scale = np.where(astray, problem.initial_scale(position), scale)
     for _ in range(config.iterations):
         terms = problem.linearise(position, T_correction, scale)
         H, b = problem.normal_equations(terms, position, T_correction)
-        try:
-            step = -np.linalg.solve(H, b)
-        except np.linalg.LinAlgError as error:
-            raise FitError(f"the information matrix is singular: {error}") from error
-        k3 = position.size
-        moved = step[:k3].reshape(-1, 3)
-        moved *= np.minimum(1.0, LONGEST_STEP / (np.linalg.norm(moved, axis=1, keepdims=True) + 1e-12))
+        _, step, info = dposv(H, -b)  # by Cholesky's factors
+        if info != 0:
+            raise FitError(f"the information matrix is not positive definite (LAPACK's dposv: info={info})")
+        moved, largest = step[: position.size].reshape(-1, 3), np.abs(step).max()
+        if largest > 0.5 * LONGEST_STEP:
+            moved *= np.minimum(1.0, LONGEST_STEP / (np.linalg.norm(moved, axis=1, keepdims=True) + 1e-12))
         position, scale = position + moved, terms.scale
-        T_correction = T_correction @ se3_exp(step[k3:]) if config.refine_camera else T_correction
-        if np.abs(step).max() < config.tolerance:
+        T_correction = T_correction @ se3_exp(step[position.size :]) if config.refine_camera else T_correction
+        if largest < config.tolerance:
             break
-    terms = problem.linearise(position, T_correction, scale)
-    H, _ = problem.normal_equations(terms, position, T_correction)
-    noise = noise_model(observations.stamp, terms.residual, terms.root_weight, config.correlation_time)
-    covariance = estimation_covariance(H, problem.prior_information, terms.blocks, noise, observations.stamp)
-    return Fit(position, covariance, T_correction, terms.weight, terms.depth_weight, terms.scale, noise)
+    kappa = correlation(observations.stamp, config.correlation_time)
+    residual, root_weight = (x.reshape(-1, len(kappa)).T for x in (terms.residual, terms.root_weight))  # (T, 3 K)
+    noise = NoiseModel(*variances(kappa, residual, root_weight), config.correlation_time)
+    covariance = estimation_covariance(H, problem.prior_information, terms.rows, noise, kappa)
+    return Fit(position, covariance, T_correction, terms.weight[0].T, terms.weight[1].T, terms.scale.T, noise)
 
 
 @dataclass(frozen=True)
 class _Linearisation:
-    """The least squares at one point: whitened rows (u, v, depth) of every frame and keypoint."""
+    """The least squares at one point: whitened rows (u, v, depth) of every keypoint and frame."""
 
-    weight: np.ndarray  # (T, K)
-    depth_weight: np.ndarray  # (T, K)
-    scale: np.ndarray  # (K, 2)
-    residual: np.ndarray  # (T, K, 3) whitened and weighted
-    root_weight: np.ndarray  # (T, K, 3) square root of the weights
-    blocks: tuple[np.ndarray, ...]  # derivatives by rho_k (T, K, 3, 3) and, refined, by xi (T, K, 3, 6)
+    weight: np.ndarray  # (2, K, T) that the keypoint was right, and that its depth was right too
+    scale: np.ndarray  # (2, K) of pixel and depth noise
+    residual: np.ndarray  # (3, K, T) whitened and weighted
+    root_weight: np.ndarray  # (3, K, T) square root of the weights
+    rows: np.ndarray  # (K, P, 3, T) derivatives of the residuals by rho_k and, refined, by xi: P = 3 or 9
 
 
 class _Problem:
-    """The constant part of the least squares of one set of observations."""
+    """The constant part of the least squares of one set of observations.
+
+    Arrays end in (K, T), time last: what is the same for all keypoints is repeated over K, and numpy's inner loops are
+    long. A fit is a few hundred operations on a thousand numbers each, where their number counts and not their size.
+    """
 
     def __init__(self, observations: Observations, intrinsics: Intrinsics, config: FitConfig) -> None:
-        self.obs, self.camera, self.config = observations, intrinsics, config
-        self.has_depth = np.isfinite(observations.depth) & (observations.depth_variance > 0)  # (T, K)
-        self.depth = np.where(self.has_depth, observations.depth, 0.0)  # (T, K)
-        self.depth_std = np.sqrt(np.where(self.has_depth, observations.depth_variance, 1.0))  # (T, K)
-        c = observations.uv_covariance
-        l00 = np.sqrt(c[..., 0, 0])  # Cholesky factor of each 2x2 covariance, inverted in closed form
-        l10 = c[..., 1, 0] / l00
-        l11 = np.sqrt(c[..., 1, 1] - l10**2)
-        self.whiten = np.zeros_like(c)  # (T, K, 2, 2), W^T W = Sigma^-1
-        self.whiten[..., 0, 0], self.whiten[..., 1, 1] = 1 / l00, 1 / l11
-        self.whiten[..., 1, 0] = -l10 / (l00 * l11)
-        p = np.minimum(observations.confidence, config.inlier_probability)
-        area = intrinsics.width * intrinsics.height
-        self.log_odds = np.log(np.maximum(p, 1e-12) / np.maximum(1 - p, 1e-12)) + np.log(area / (2 * np.pi * l00 * l11))
-        p = config.depth_inlier_probability
-        self.depth_log_odds = np.log(p / (1 - p)) + np.log(config.depth_range / (np.sqrt(2 * np.pi) * self.depth_std))
-        k = observations.uv.shape[1]
-        prior = np.full(3 * k, config.position_prior**-2)
-        camera = np.repeat([config.camera_position_prior**-2, config.camera_rotation_prior**-2], 3)
-        self.prior_information = np.diag(np.concatenate([prior, camera]) if config.refine_camera else prior)  # (D, D)
+        obs, camera, self.config = observations, intrinsics, config
+        self.T_camera_ee = np.ascontiguousarray(obs.T_camera_ee.transpose(1, 2, 0))  # (4, 4, T)
+        u, v = obs.uv.transpose(2, 1, 0)
+        self.ray = np.array([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy])  # (2, K, T) x/z and y/z
+        depth, variance = obs.depth.T, obs.depth_variance.T  # (K, T)
+        has_depth = np.isfinite(depth) & (variance > 0)
+        self.depth = np.where(has_depth, depth, 0.0)
+        depth_std = np.sqrt(np.where(has_depth, variance, 1.0))
+        self.whiten_depth = has_depth / depth_std  # zero without depth: neither residual nor derivative
+        c = obs.uv_covariance.transpose(2, 3, 1, 0)  # (2, 2, K, T)
+        l00 = np.sqrt(c[0, 0])  # Cholesky factor of each 2x2 covariance, inverted in closed form
+        l10 = c[1, 0] / l00
+        l11 = np.sqrt(c[1, 1] - l10**2)
+        # The lower triangle (uu, vu, vv) of W, W^T W = Sigma^-1, by the derivative of (u, v) by the ray, (3, K, T).
+        self.whiten = np.array([camera.fx / l00, -camera.fx * l10 / (l00 * l11), camera.fy / l11])
+        p = np.minimum(obs.confidence.T, config.inlier_probability)
+        p_depth, area = config.depth_inlier_probability, camera.width * camera.height
+        self.odds = np.array([  # (2, K, T) prior odds over the density of a residual of zero at scale 1
+            p / np.maximum(1 - p, 1e-12) * (area / (2 * np.pi)) / (l00 * l11),
+            (p_depth / (1 - p_depth) * config.depth_range / np.sqrt(2 * np.pi)) * self.whiten_depth,
+        ])  # fmt: skip
+        prior = np.full(p.shape[0] * 3, config.position_prior**-2)
+        xi = np.repeat([config.camera_position_prior**-2, config.camera_rotation_prior**-2], 3)
+        self.prior_information = np.concatenate([prior, xi]) if config.refine_camera else prior  # (D,), diagonal
 
     def points(self, position: np.ndarray, T_correction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return p_tk in the refined camera, shape (T, K, 3), and the rotations camera <- ee, shape (T, 3, 3)."""
-        T = np.linalg.inv(T_correction) @ self.obs.T_camera_ee
-        p = position @ T[:, :3, :3].transpose(0, 2, 1) + T[:, None, :3, 3]
-        p[..., 2] = np.maximum(p[..., 2], NEAREST)
-        return p, T[:, :3, :3]
+        """Return p_tk in the refined camera, shape (3, K, T), and the rotations camera <- ee, shape (3, 3, T)."""
+        T = self.T_camera_ee
+        if self.config.refine_camera:
+            T = (np.linalg.inv(T_correction) @ T.reshape(4, -1)).reshape(T.shape)
+        p = position @ T[:3, :3] + T[:3, 3:]  # (K, 3) @ (3, 3, T)
+        np.maximum(p[2], NEAREST, out=p[2])
+        return p, T[:3, :3]
 
-    def whitened(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return pixel residuals, shape (T, K, 2), and depth residuals, shape (T, K), in the detector's sigmas."""
-        r = self.camera.project(p) - self.obs.uv
-        return (self.whiten @ r[..., None])[..., 0], np.where(
-            self.has_depth, p[..., 2] - self.depth, 0.0
-        ) / self.depth_std
+    def residual(self, p: np.ndarray) -> np.ndarray:
+        """Return the residuals of (u, v, depth) in the detector's sigmas, shape (3, K, T)."""
+        dx, dy = p[:2] / p[2] - self.ray
+        r = np.empty_like(p)
+        r[0] = self.whiten[0] * dx
+        r[1] = self.whiten[1] * dx + self.whiten[2] * dy
+        r[2] = self.whiten_depth * (p[2] - self.depth)
+        return r
+
+    def initial_positions(self, observations: Observations) -> np.ndarray:
+        """Return the component-wise median of the back-projected points, or the point nearest to all rays, (K, 3)."""
+        R, t = self.T_camera_ee[:3, :3], self.T_camera_ee[:3, 3:]  # (3, 3, T), (3, 1, T)
+        depth = observations.depth.T
+        points = np.array([self.ray[0] * depth, self.ray[1] * depth, depth]) - t  # (3, K, T)
+        points = (R[:, :, None] * points[:, None]).sum(0)  # R^T (p - t)
+        seen = observations.confidence.T > 0  # (K, T)
+        use = np.isfinite(depth) & seen
+        count = use.sum(-1)  # (K,)
+        position = _median(np.where(use, points, np.inf), count).T
+        for k in np.nonzero(count < 3)[0]:
+            frames = seen[k]
+            rays = np.stack([*self.ray[:, k, frames], np.ones(frames.sum())], axis=-1)
+            T = observations.T_camera_ee[frames]
+            position[k] = _nearest_to_rays(rays, T[:, :3, :3], T[:, :3, 3])
+        return position
 
     def initial_scale(self, position: np.ndarray) -> np.ndarray:
-        """Return noise scales from the medians of the residuals, shape (K, 2), at least 1."""
-        r, r_depth = self.whitened(self.points(position, np.eye(4))[0])
-        uv2 = np.median((r**2).sum(-1), axis=0) / 1.386  # median of chi-square with 2 degrees of freedom
-        depth2 = np.median(r_depth**2, axis=0) / 0.455  # with 1
-        return np.sqrt(np.maximum(np.stack([uv2, depth2], axis=-1), 1.0))
+        """Return noise scales from the medians of the residuals, shape (2, K), at least 1."""
+        return _median_scale(_squares(self.residual(self.points(position, np.eye(4))[0])))
 
-    def linearise(self, position: np.ndarray, T_correction: np.ndarray, scale: np.ndarray) -> _Linearisation:
+    def linearise(self, position: np.ndarray, T_correction: np.ndarray, scale: np.ndarray | None) -> _Linearisation:
         r"""Return inlier probabilities, updated scales, whitened residuals and their derivatives.
 
         A keypoint is right with its prior odds (the detector's confidence), and then normal about the projection,
         or else anywhere in the image; its depth likewise within the depth range:
         :math:`w = \frac{o}{1+o}`, :math:`o = \frac{\pi}{1-\pi} \frac{W H}{2 \pi s^2 |\Sigma|^{1/2}} e^{-r^2/2s^2}`.
+        The scale is that of the step before, shape (2, K), or that of the medians if None.
         """
         p, R = self.points(position, T_correction)
-        r, r_depth = self.whitened(p)
-        r2 = np.einsum("tki,tki->tk", r, r)
-        w = _logistic(self.log_odds - 2 * np.log(scale[:, 0]) - 0.5 * r2 / scale[:, 0] ** 2)  # (T, K)
-        w_depth = _logistic(self.depth_log_odds - np.log(scale[:, 1]) - 0.5 * (r_depth / scale[:, 1]) ** 2)
-        w_depth = w * w_depth * self.has_depth  # a depth belongs to its pixel
+        r = self.residual(p)
+        r2 = _squares(r)  # (2, K, T)
+        s = _median_scale(r2) if scale is None else scale
+        odds = self.odds / (s**DIMENSIONS)[..., None] * np.exp(r2 * (-0.5 / s**2)[..., None])
+        w = odds / (1 + odds)
+        w[1] *= w[0]  # a depth belongs to its pixel
         a = SCALE_PSEUDO_COUNT
-        scale_uv = np.sqrt((a + (w * r2).sum(0)) / (a + 2 * w.sum(0)))
-        scale_depth = np.sqrt((a + (w_depth * r_depth**2).sum(0)) / (a + w_depth.sum(0)))
-        root = np.sqrt(np.stack([w, w, w_depth], axis=-1))  # (T, K, 3)
-        per_sigma = root / np.stack([scale_uv, scale_uv, scale_depth], axis=-1)
-        J = np.zeros((*w.shape, 3, 3))  # d(whitened u, v, depth) / dp
-        x, y, iz = p[..., 0], p[..., 1], 1 / p[..., 2]
-        J[..., 0, 0], J[..., 0, 2] = self.camera.fx * iz, -self.camera.fx * x * iz**2
-        J[..., 1, 1], J[..., 1, 2] = self.camera.fy * iz, -self.camera.fy * y * iz**2
-        J[..., :2, :] = self.whiten @ J[..., :2, :]
-        J[..., 2, 2] = 1 / self.depth_std
-        J *= per_sigma[..., None]
-        blocks: tuple[np.ndarray, ...] = (J @ R[:, None],)  # dp/drho = R
-        if self.config.refine_camera:
-            G = np.zeros((*w.shape, 3, 6))  # p' = Exp(-xi) p: dp/dxi = [-1, [p]x]
-            G[..., :3], G[..., 3:] = -np.eye(3), skew(p)
-            blocks = (blocks[0], J @ G)
-        residual = np.concatenate([r, r_depth[..., None]], axis=-1) * per_sigma
-        return _Linearisation(w, w_depth, np.stack([scale_uv, scale_depth], axis=-1), residual, root, blocks)
+        s = np.sqrt((a + (w * r2).sum(-1)) / (a + DIMENSIONS * w.sum(-1)))  # (2, K)
+        root = np.sqrt(w)
+        per_sigma = root / s[..., None]
+        rows = self._rows(p, R[:, None], per_sigma)  # dp/drho = R
+        if self.config.refine_camera:  # p' = Exp(-xi) p: dp/dxi = [-1, [p]x]
+            D = np.zeros((3, p.shape[1], 6, p.shape[2]))
+            D[[0, 1, 2], :, [0, 1, 2]] = -1.0
+            D[:, :, 3:] = skew(p.transpose(1, 2, 0)).transpose(2, 0, 3, 1)
+            rows = np.concatenate([rows, self._rows(p, D, per_sigma)], axis=1)
+        twice = [0, 0, 1]  # u and v have the weight of their keypoint
+        return _Linearisation(w, s, r * per_sigma[twice], root[twice], rows)
+
+    def _rows(self, p: np.ndarray, D: np.ndarray, per_sigma: np.ndarray) -> np.ndarray:
+        """Return the derivatives of the whitened residuals, shape (K, P, 3, T), given those of p, (3, K or 1, P, T)."""
+        x, y = (p[:2] / p[2])[:, :, None]  # (K, 1, T)
+        uu, vu, vv = (self.whiten * (per_sigma[0] / p[2]))[:, :, None]
+        dx, dy = D[0] - x * D[2], D[1] - y * D[2]  # z times the derivative of the ray, (K, P, T)
+        rows = np.empty((*dx.shape[:2], 3, dx.shape[2]))
+        rows[:, :, 0] = uu * dx
+        rows[:, :, 1] = vu * dx + vv * dy
+        rows[:, :, 2] = (self.whiten_depth * per_sigma[1])[:, None] * D[2]
+        return rows
 
     def normal_equations(
         self, terms: _Linearisation, position: np.ndarray, T_correction: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the information matrix H, shape (D, D), and the gradient b, shape (D,), prior included."""
-        k3 = position.size
-        H = self.prior_information.copy()
-        B = terms.blocks[0]
-        state = np.concatenate([position.ravel(), se3_log(T_correction) if self.config.refine_camera else []])
-        b = H @ state
-        rows = B.transpose(1, 0, 2, 3).reshape(k3 // 3, -1, 3)  # (K, 3 T, 3)
-        r = terms.residual.transpose(1, 0, 2).reshape(k3 // 3, -1, 1)
-        for k, block in enumerate(rows.transpose(0, 2, 1) @ rows):
-            H[3 * k : 3 * k + 3, 3 * k : 3 * k + 3] += block
-        b[:k3] += (rows.transpose(0, 2, 1) @ r).ravel()
-        if self.config.refine_camera:
-            camera = terms.blocks[1].transpose(1, 0, 2, 3).reshape(k3 // 3, -1, 6)  # (K, 3 T, 6)
-            coupling = (rows.transpose(0, 2, 1) @ camera).reshape(k3, 6)
-            H[:k3, k3:] += coupling
-            H[k3:, :k3] += coupling.T
-            H[k3:, k3:] += (camera.transpose(0, 2, 1) @ camera).sum(0)
-            b[k3:] += (camera.transpose(0, 2, 1) @ r).sum(0).ravel()
-        return H, b
+        K, P = terms.rows.shape[:2]
+        B = terms.rows.reshape(K, P, -1)  # (K, P, 3 T)
+        H = information(B @ B.transpose(0, 2, 1))
+        H.flat[:: len(H) + 1] += self.prior_information
+        g = (B @ terms.residual.transpose(1, 0, 2).reshape(K, -1, 1))[..., 0]  # (K, P)
+        if not self.config.refine_camera:
+            return H, g.ravel() + self.prior_information * position.ravel()
+        state = np.concatenate([position.ravel(), se3_log(T_correction)])
+        return H, np.concatenate([g[:, :3].ravel(), g[:, 3:].sum(0)]) + self.prior_information * state
 
 
-def _initial_positions(observations: Observations, intrinsics: Intrinsics) -> np.ndarray:
-    """Return the component-wise median of the back-projected points, or the point nearest to all rays, (K, 3)."""
-    R, t = observations.T_camera_ee[:, :3, :3], observations.T_camera_ee[:, :3, 3]
-    points = (intrinsics.backproject(observations.uv, observations.depth) - t[:, None]) @ R  # (T, K, 3) in ee
-    position = np.zeros((observations.uv.shape[1], 3))
-    for k in range(len(position)):
-        use = np.isfinite(observations.depth[:, k]) & (observations.confidence[:, k] > 0)
-        if use.sum() >= 3:
-            position[k] = np.median(points[use, k], axis=0)
-        else:
-            seen = observations.confidence[:, k] > 0
-            position[k] = _nearest_to_rays(
-                intrinsics.backproject(observations.uv[seen, k], np.ones(seen.sum())), R[seen], t[seen]
-            )
-    return position
+def _squares(residual: np.ndarray) -> np.ndarray:
+    """Return the squared residuals of pixel and depth, shape (2, K, T), of those of (u, v, depth), (3, K, T)."""
+    r2 = residual**2
+    r2[1] += r2[0]
+    return r2[1:]
+
+
+def _median(x: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Return the medians of the ``count`` (K,) smallest numbers of each row of x (..., K, T), shape (..., K)."""
+    ordered, k = np.sort(x, axis=-1), np.arange(len(count))
+    return 0.5 * (ordered[..., k, (count - 1) // 2] + ordered[..., k, count // 2])
+
+
+def _median_scale(r2: np.ndarray) -> np.ndarray:
+    """Return noise scales, shape (2, K), at least 1, such that the median of r2 / scale^2 is that of chi-square."""
+    K, T = r2.shape[1:]
+    return np.sqrt(np.maximum(_median(r2, np.full(K, T)) / MEDIAN_CHI2, 1.0))
 
 
 def _nearest_to_rays(direction: np.ndarray, R: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -324,11 +353,6 @@ def _nearest_to_rays(direction: np.ndarray, R: np.ndarray, t: np.ndarray) -> np.
         weight = 1 / np.maximum(distance, 1e-3)
         weight /= max(weight.mean(), 1e-12) if len(weight) else 1.0
     return rho
-
-
-def _logistic(x: np.ndarray) -> np.ndarray:
-    """Return 1 / (1 + exp(-x)) without overflow."""
-    return 1 / (1 + np.exp(-np.clip(x, -500.0, 500.0)))
 
 
 def skew(v: np.ndarray) -> np.ndarray:

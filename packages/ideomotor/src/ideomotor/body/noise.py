@@ -25,7 +25,9 @@ class NoiseModel:
 
     def covariance(self, stamp: np.ndarray) -> np.ndarray:
         """Return the covariance of one series at these times [s], shape (T, T)."""
-        return self.white * np.eye(len(stamp)) + self.correlated * correlation(stamp, self.correlation_time)
+        C = self.correlated * correlation(stamp, self.correlation_time)
+        C.flat[:: len(C) + 1] += self.white
+        return C
 
     def effective_frames(self, stamp: np.ndarray) -> float:
         """Return how many independent frames tell as much about a mean as these T do."""
@@ -35,18 +37,16 @@ class NoiseModel:
 
 def correlation(stamp: np.ndarray, correlation_time: float) -> np.ndarray:
     """Return exp(-|t - s| / correlation_time), shape (T, T)."""
-    return np.exp(-np.abs(stamp[:, None] - stamp[None, :]) / correlation_time)
+    age = stamp / correlation_time
+    distance = age[:, None] - age
+    np.abs(distance, out=distance)
+    return np.exp(-distance, out=distance)
 
 
 def noise_model(
     stamp: np.ndarray, residual: np.ndarray, root_weight: np.ndarray, correlation_time: float
 ) -> NoiseModel:
-    r"""Estimate both variances.
-
-    With :math:`M = 1 - 11^T/T` and :math:`S = \sum_i e_i e_i^T` the two moments are linear in the variances:
-    :math:`E\,\mathrm{tr} S = n_1 (\sigma_w^2 \mathrm{tr} M + \sigma_c^2 \mathrm{tr}(M \kappa))` and
-    :math:`E\,\mathrm{tr}(G S) = n_2 (\sigma_w^2 \mathrm{tr}(G M) + \sigma_c^2 \mathrm{tr}(G M \kappa M))`
-    with :math:`G = \kappa^{\circ 4} - 1`, n the numbers of series present at one time and at two.
+    """Estimate both variances of residuals, see `variances`.
 
     Args:
         stamp: times, shape (T,) [s].
@@ -55,29 +55,69 @@ def noise_model(
         correlation_time: [s].
     """
     T = len(stamp)
-    e, w = residual.reshape(T, -1), root_weight.reshape(T, -1)
-    n1 = float((w**2).sum()) / T
-    if T < 3 or n1 == 0:
-        return NoiseModel(white=0.5, correlated=0.5, correlation_time=correlation_time)
     kappa = correlation(stamp, correlation_time)
-    near = kappa**4 - np.eye(T)  # pairs of frames that are close in time tell white and correlated apart
-    n2 = float((w * (near @ w)).sum() / max(near.sum(), 1e-12))
-    M = np.eye(T) - 1 / T
-    M_kappa = kappa - kappa.mean(0)  # M kappa
-    moments = np.array([(e**2).sum(), (e * (near @ e)).sum()])
-    A = np.array([
-        [n1 * (T - 1), n1 * np.trace(M_kappa)],
-        [n2 * (near * M).sum(), n2 * (near * (M_kappa - M_kappa.mean(1, keepdims=True))).sum()],
-    ])  # fmt: skip
-    total = max(moments[0] / (n1 * (T - 1)), 1e-3)
-    white, correlated = np.linalg.lstsq(A, moments, rcond=None)[0]
-    correlated = float(np.clip(correlated, 0.0, 10 * total))
-    white = float(max((moments[0] / n1 - correlated * np.trace(M_kappa)) / (T - 1), 0.05 * total))
+    white, correlated = variances(kappa, residual.reshape(T, -1), root_weight.reshape(T, -1))
     return NoiseModel(white, correlated, correlation_time)
 
 
+def variances(kappa: np.ndarray, residual: np.ndarray, root_weight: np.ndarray) -> tuple[float, float]:
+    r"""Return the variances of the white and of the correlated part.
+
+    With :math:`M = 1 - 11^T/T` and :math:`S = \sum_i e_i e_i^T` the two moments are linear in the variances:
+    :math:`E\,\mathrm{tr} S = n_1 (\sigma_w^2 \mathrm{tr} M + \sigma_c^2 \mathrm{tr}(M \kappa))` and
+    :math:`E\,\mathrm{tr}(G S) = n_2 (\sigma_w^2 \mathrm{tr}(G M) + \sigma_c^2 \mathrm{tr}(G M \kappa M))`
+    with :math:`G = \kappa^{\circ 4} - 1`, n the numbers of series present at one time and at two.
+
+    Args:
+        kappa: the correlation at the times of the residuals, shape (T, T).
+        residual: whitened and weighted, shape (T, S).
+        root_weight: square roots of the weights in [0, 1], shape (T, S).
+    """
+    e, w, T = residual, root_weight, len(kappa)
+    n1 = float(np.vdot(w, w)) / T
+    if T < 3 or n1 == 0:
+        return 0.5, 0.5
+    near = np.square(np.square(kappa))  # G: pairs of frames that are close in time tell white and correlated apart
+    near.flat[:: T + 1] = 0.0
+    pairs, kappa_mean = near @ np.ones(T), kappa @ np.ones(T) / T  # G 1, kappa 1 / T
+    pair_sum = max(float(pairs.sum()), 1e-12)
+    n2 = float(np.vdot(w, near @ w)) / pair_sum
+    e2, e_near_e = float(np.vdot(e, e)), float(np.vdot(e, near @ e))
+    # The traces written out, with M = 1 - 11^T/T and no diagonal in G.
+    a11, a12 = n1 * (T - 1), n1 * float(T - kappa_mean.sum())
+    a21 = -n2 * pair_sum / T
+    a22 = n2 * float(np.vdot(near, kappa) - 2 * pairs @ kappa_mean + pair_sum * kappa_mean.mean())
+    total = max(e2 / a11, 1e-3)
+    determinant = a11 * a22 - a12 * a21
+    if abs(determinant) > 1e-9 * abs(a11 * a22):
+        correlated = float(np.clip((a11 * e_near_e - a21 * e2) / determinant, 0.0, 10 * total))
+    else:  # no frames that are close in time, or nothing but: the parts cannot be told apart
+        correlated = 0.5 * e2 / a11
+    return max((e2 - correlated * a12) / a11, 0.05 * total), correlated
+
+
+def information(gram: np.ndarray) -> np.ndarray:
+    r"""Return the information on all parameters of K keypoints with P - 3 parameters in common.
+
+    Args:
+        gram: :math:`B_k^T B_k` of each keypoint, its own position first, shape (K, P, P).
+
+    Returns:
+        Shape (D, D), D = 3 K + P - 3.
+    """
+    K, P = gram.shape[:2]
+    own, D, k = 3 * K, 3 * K + P - 3, np.arange(K)
+    H = np.zeros((D, D))
+    H.reshape(D // 3, 3, D // 3, 3)[k, :, k] = gram[:, :3, :3]
+    if P > 3:
+        H[:own, own:] = gram[:, :3, 3:].reshape(own, -1)
+        H[own:, :own] = H[:own, own:].T
+        H[own:, own:] = gram[:, 3:, 3:].sum(0)
+    return H
+
+
 def estimation_covariance(
-    H: np.ndarray, prior: np.ndarray, blocks: tuple[np.ndarray, ...], noise: NoiseModel, stamp: np.ndarray
+    H: np.ndarray, prior: np.ndarray, rows: np.ndarray, noise: NoiseModel, kappa: np.ndarray
 ) -> np.ndarray:
     r"""Return the covariance of a weighted least-squares estimate under correlated noise, shape (D, D).
 
@@ -86,26 +126,16 @@ def estimation_covariance(
 
     Args:
         H: information used by the fit, prior included, shape (D, D).
-        prior: its prior part, shape (D, D).
-        blocks: whitened derivatives by each keypoint's own position (T, K, 3, 3), by common parameters (T, K, 3, P).
+        prior: the diagonal of its prior part, shape (D,).
+        rows: whitened derivatives by each keypoint's own position, then by common parameters, shape (K, P, 3, T).
         noise: of the whitened residuals.
-        stamp: times of the frames, shape (T,) [s].
+        kappa: the correlation at the times of the frames, shape (T, T).
     """
-    T, K = blocks[0].shape[:2]
-    C = noise.covariance(stamp)
-    own = blocks[0]  # (T, K, 3, 3)
-    C_own = (C @ own.reshape(T, -1)).reshape(own.shape)
-    meat = prior.copy()
-    for k in range(K):
-        meat[3 * k : 3 * k + 3, 3 * k : 3 * k + 3] += np.tensordot(own[:, k], C_own[:, k], axes=([0, 1], [0, 1]))
-    if len(blocks) == 2:
-        common, p = blocks[1], blocks[1].shape[-1]
-        C_common = (C @ common.reshape(T, -1)).reshape(common.shape)
-        for k in range(K):
-            cross = np.tensordot(own[:, k], C_common[:, k], axes=([0, 1], [0, 1]))  # (3, P)
-            meat[3 * k : 3 * k + 3, 3 * K :] += cross
-            meat[3 * K :, 3 * k : 3 * k + 3] += cross.T
-        meat[3 * K :, 3 * K :] += common.reshape(-1, p).T @ C_common.reshape(-1, p)
+    K, P, _, T = rows.shape
+    B = rows.reshape(K, P, -1)
+    CB = noise.white * B + noise.correlated * (rows.reshape(-1, T) @ kappa).reshape(B.shape)
+    meat = information(CB @ B.transpose(0, 2, 1))
+    meat.flat[:: len(H) + 1] += prior
     H_inv = np.linalg.inv(H)
     covariance = H_inv @ meat @ H_inv
     return 0.5 * (covariance + covariance.T)
