@@ -4,6 +4,7 @@ Exit codes: 0 it worked; 1 it failed while running; 2 the command line or its in
 the exit code of what ended the launch.
 """
 
+import contextlib
 import importlib.metadata
 import logging
 import sys
@@ -48,9 +49,9 @@ class Inspect(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class View(Config):
-    """Show a robot description in the browser until Ctrl-C."""
+    """Show a robot description, or play a recording, in the browser until Ctrl-C."""
 
-    path: Path = field(metadata={"doc": "File .urdf or .xacro."})
+    path: Path = field(metadata={"doc": "File .urdf or .xacro, or folder of a recording."})
     port: int = value(8080, "TCP port on the loopback interface.", ge=1, le=65535)
 
 
@@ -130,22 +131,24 @@ def _inspect(config: Inspect) -> int:
 
 def _view(config: View) -> int:
     from ideomotor.body.urdf import load_urdf
+    from ideomotor.data.recording import Recording
 
-    urdf = load_urdf(config.path)
-    try:
-        from ideomotor.viewer import Viewer, ViewerConfig
-    except ModuleNotFoundError as error:
-        raise UsageError(f"the viewer needs {error.name}: pip install 'ideomotor[view]'") from error
-    viewer = Viewer(ViewerConfig(port=config.port), package_dirs=(config.path.absolute().parent,))
-    viewer.set_description(urdf)
-    viewer.add_joint_sliders()
-    print(f"{viewer.url}  (Ctrl-C ends)", flush=True)
-    try:
-        viewer.server.sleep_forever()
-    except KeyboardInterrupt:
-        pass  # that is how one ends it
-    finally:
-        viewer.close()
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(Recording(config.path)) if config.path.is_dir() else load_urdf(config.path)
+        try:
+            from ideomotor.robot_visual import ament_shares
+            from ideomotor.view_recording import play
+            from ideomotor.viewer import Viewer, ViewerConfig
+        except ModuleNotFoundError as error:
+            raise UsageError(f"the viewer needs {error.name}: pip install 'ideomotor[view]'") from error
+        viewer = Viewer(ViewerConfig(port=config.port), (config.path.absolute().parent, *ament_shares()))
+        stack.callback(viewer.close)
+        if isinstance(source, str):
+            viewer.set_description(source)
+            viewer.add_joint_sliders()
+        print(f"{viewer.url}  (Ctrl-C ends)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):  # that is how one ends it
+            viewer.server.sleep_forever() if isinstance(source, str) else play(viewer, source)
     return 0
 
 

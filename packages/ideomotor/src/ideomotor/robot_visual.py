@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,11 @@ def mesh_resolver(package_dirs: Sequence[Path], relative_to: Path | None = None)
         return next((path for path in candidates if path.is_file()), None)
 
     return resolve
+
+
+def ament_shares() -> tuple[Path, ...]:
+    """Return the ``share`` folders of the ROS 2 packages in this environment, where meshes may lie."""
+    return tuple(Path(prefix) / "share" for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(":") if prefix)
 
 
 def _mesh(geometry: yourdfpy.urdf.Geometry, resolve: Callable[[str], Path | None]) -> trimesh.Trimesh | None:

@@ -12,7 +12,9 @@ from ideomotor.body.camera import CameraError, Intrinsics
 from ideomotor.body.extension import ExtensionError, JointType, VirtualJoint
 from ideomotor.body.joint_state import JointState, JointStateError
 from ideomotor.body.keypoints import KeypointError, Keypoints
+from ideomotor.body.session import BodyState
 from ideomotor.body.transform_tree import TransformError
+from ideomotor.errors import IdeomotorError
 
 Message = Any  # documented by the name of its type
 
@@ -26,6 +28,10 @@ ENCODINGS = {  # encoding -> dtype, channels
     "16UC1": (np.uint16, 1),
     "32FC1": (np.float32, 1),
 }
+
+
+class MessageError(IdeomotorError):
+    """A message with a value that its definition does not know."""
 
 
 def seconds(stamp: Message) -> float:
@@ -147,6 +153,18 @@ def _matrix(position: Message, orientation: Message) -> np.ndarray:
 
 
 # Ideomotor's own
+
+
+def body_state(msg: Message) -> BodyState:
+    """Return the state of a BodySchema message.
+
+    Raises:
+        MessageError: unknown state.
+    """
+    states = {getattr(type(msg), state.name): state for state in BodyState}  # the message's constants
+    if msg.state not in states:
+        raise MessageError(f"body schema has state {msg.state}, expected one of {sorted(states)}")
+    return states[msg.state]
 
 
 def keypoints(msg: Message) -> Keypoints:

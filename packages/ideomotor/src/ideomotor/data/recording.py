@@ -3,16 +3,17 @@
 import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from backports import zstd
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.rosbag2.errors import ReaderError, WriterError
 from rosbags.rosbag2.storage_mcap import McapWriter
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from ideomotor.errors import IdeomotorError
@@ -145,8 +146,12 @@ class Recording:
         """Close the file."""
         self._reader.close()
 
-    def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
+    def records(self, topics: Collection[str] | None = None, start: int | None = None) -> Iterator[Record]:
         """Yield the messages of all or some topics in the order of their receipt.
+
+        Args:
+            topics: their names; None: all.
+            start: leave out what was received before this time [ns].
 
         Raises:
             RecordingError: after the last message that can be read, if the file is corrupt.
@@ -156,11 +161,34 @@ class Recording:
         if not connections:
             return
         try:
-            for connection, stamp, data in self._reader.messages(connections):
+            for connection, stamp, data in self._reader.messages(connections, start=start):
                 yield Record(connection.topic, stamp, bytes(data))
         except _READ_ERRORS as error:
             after = 1e-9 * (stamp - self.start)
             raise RecordingError(f"recording {self.file}: corrupt {after:.3f} s after its start: {error}") from error
+
+    def message(self, record: Record) -> Any:  # noqa: ANN401 - its type comes from the recording
+        """Return the message of a record: an object with the fields of its type, arrays as numpy arrays.
+
+        Raises:
+            RecordingError: the recording has no usable definition of the type, or the data do not fit it.
+        """
+        name = next(topic.type for topic in self.topics if topic.name == record.topic)
+        try:
+            return self._types.deserialize_cdr(record.data, name)
+        except (SerdeError, KeyError) as error:
+            raise RecordingError(f"recording {self.file}: {record.topic} is no {name}: {error}") from error
+
+    @cached_property
+    def _types(self) -> Typestore:
+        """The types, by the definitions that travel with the recording."""
+        store = get_typestore(Stores.EMPTY)
+        for connection in self._reader.connections:
+            try:
+                store.register(get_types_from_msg(connection.msgdef.data, connection.msgtype))
+            except TypesysError as error:
+                raise RecordingError(f"recording {self.file}: definition of {connection.msgtype}: {error}") from error
+        return store
 
 
 # What rosbags lets through when bytes are not what they should be.
