@@ -11,9 +11,10 @@ from typing import IO, Any
 
 import pytest
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
+
+from ideomotor_nodes.executor import StreamExecutor
 
 FIRST_DOMAIN, LAST_DOMAIN = 40, 99  # below 101 the ports stay clear of Linux's ephemeral ones
 
@@ -42,10 +43,10 @@ def domain() -> Iterator[int]:
 
 
 class Graph:
-    """The nodes of a test, a helper node that plays the rest of the system, and an executor for all of them."""
+    """The nodes of a test, a helper node that plays the rest of the system, and the nodes' executor for all of them."""
 
     def __init__(self) -> None:
-        self.executor = SingleThreadedExecutor()
+        self.executor = StreamExecutor()
         self.nodes: list[Node] = []
         self.helper: Node = self.add(rclpy.create_node("helper"))
 

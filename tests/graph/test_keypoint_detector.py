@@ -57,13 +57,13 @@ def test_detection_time_and_drops_are_reported(graph: Graph, tmp_path: Path) -> 
     rig.send_info()
     rig.look()
     before = int(rig.report()["total dropped"])
-    # two pairs wait when the timer looks: the older one is dropped
-    for offset in (0.0, 0.03):
+    # four pairs wait when the detector looks: the older ones are dropped
+    for offset in (0.0, 0.03, 0.06, 0.09):
         stamp = rig.now() + offset
         rig.node._on_colour(rig.colour_image(stamp))
         rig.node._on_depth(rig.depth_image(stamp))
     graph.spin(0.05)
-    assert int(rig.report()["total dropped"]) == before + 1
+    assert int(rig.report()["total dropped"]) == before + 2
     assert rig.look()
     graph.spin_until(lambda: "mean detection time [s]" in (rig.look() and rig.report()))
 

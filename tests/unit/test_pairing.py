@@ -48,6 +48,16 @@ def test_a_newer_pair_replaces_one_that_waits_and_is_counted() -> None:
     assert (pair.colour, pair.depth, p.dropped) == ("c2", "d2", 2)
 
 
+def test_pairs_wait_in_order_and_the_oldest_gives_way() -> None:
+    p: ImagePairing[str] = ImagePairing(tolerance=0.01, backlog=2)
+    for i in range(3):
+        p.add_colour(float(i), f"c{i}")
+        p.add_depth(float(i), f"d{i}")
+    assert (p.waiting, p.dropped) == (2, 1)
+    taken = [p.take(), p.take(), p.take()]
+    assert [pair and pair.colour for pair in taken] == ["c1", "c2", None]
+
+
 def test_images_of_different_time_are_never_paired_and_say_so() -> None:
     p = pairing()
     with pytest.raises(PairingError, match=r"newest stamps .* expected within 0.01 s"):

@@ -30,9 +30,10 @@ class EstimateGoal:
         self._no_joint_state = ""
 
     def activate(self) -> None:
-        """Start the timers of feedback and waving."""
-        self._node.create_timer(1.0 / self._node.config.command_rate, self._wave)
-        self._node.create_steady_timer(_FEEDBACK_PERIOD, self._feedback)
+        """Create the timers of feedback and waving; they run while there is a goal."""
+        self._wave_timer = self._node.create_timer(1.0 / self._node.config.command_rate, self._wave, autostart=False)
+        clock = self._node.steady_clock
+        self._feedback_timer = self._node.create_timer(_FEEDBACK_PERIOD, self._feedback, clock=clock, autostart=False)
 
     def no_joint_state(self, reason: str) -> None:
         """Remember why the newest frame could not be used; empty if it could."""
@@ -70,6 +71,8 @@ class EstimateGoal:
         except IdeomotorError as error:
             raise GoalError(_Result.BUSY if node.session.busy else _Result.NOT_OBSERVABLE, str(error)) from error
         self._trajectory = trajectory
+        self._wave_timer.reset()
+        self._feedback_timer.reset()
         node.carry_out(effects)
 
     def _motion(self, duration: float) -> Trajectory:
@@ -87,6 +90,7 @@ class EstimateGoal:
 
     def _wave(self) -> None:
         if self._trajectory is None or self._node.chain is None:
+            self._wave_timer.cancel()
             return
         elapsed = self._node.now() - self._began
         q, names = self._trajectory.at(elapsed), self._node.chain.joint_names
@@ -97,6 +101,7 @@ class EstimateGoal:
     def _feedback(self) -> None:
         session = self._node.session
         if not self._server.busy or session is None:
+            self._feedback_timer.cancel()
             return
         if self._server.cancel_requested:
             self._trajectory = None

@@ -23,7 +23,7 @@ from ideomotor_nodes.params import NodeConfig
 from ideomotor_nodes.qos import SENSOR, STREAM
 from ideomotor_nodes.run import run_node
 
-_POLL_PERIOD = 0.002  # [s]
+_BACKLOG = 2  # pairs of images that may wait: a short stall loses none, a slow machine is at most this far behind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class KeypointDetectorConfig(NodeConfig):
 
 
 class KeypointDetectorNode(LifecycleNode[KeypointDetectorConfig]):
-    """Looks at the newest pair of images; what it cannot use is named, counted and skipped."""
+    """Looks at the images as they come; what it cannot use is named, counted and skipped."""
 
     def __init__(self, **node_options: Any) -> None:  # noqa: ANN401
         super().__init__("keypoint_detector", KeypointDetectorConfig, **node_options)
@@ -50,11 +50,13 @@ class KeypointDetectorNode(LifecycleNode[KeypointDetectorConfig]):
         if not config.artefact:
             raise CameraError("parameter artefact is empty, expected the folder of a keypoint detector")
         self._detector = KeypointDetector.load(Path(config.artefact), provider=config.provider, threads=config.threads)
-        self._pairing: ImagePairing[Image] = ImagePairing(config.pair_tolerance)
+        self._pairing: ImagePairing[Image] = ImagePairing(config.pair_tolerance, _BACKLOG)
         self._intrinsics: Intrinsics | None = None
         self._images = StreamMonitor(max_age=1.0)
         self._durations: list[float] = []
         self._rejected = 0
+        # Not in the subscriptions: messages that came during a detection are stored before the next one begins.
+        self._next = self.create_guard_condition(self._on_next)
         self._publisher = self.create_lifecycle_publisher(KeypointArray, "keypoints", STREAM)
         self._annotated = self.create_lifecycle_publisher(Image, "keypoint_detector/image_annotated", SENSOR)
         self.create_sensor_subscription(Image, "camera/color/image_raw", self._on_colour)
@@ -62,11 +64,6 @@ class KeypointDetectorNode(LifecycleNode[KeypointDetectorConfig]):
         self.create_sensor_subscription(CameraInfo, "camera/color/camera_info", self._on_camera_info)
         self.add_report("images", lambda: self._images.report(self.now()))
         self.add_report("detection", self._report)
-
-    def activate(self) -> None:
-        """Start looking."""
-        # Not in the subscriptions: messages that queued up meanwhile are stored first, so the newest pair is taken.
-        self.create_steady_timer(_POLL_PERIOD, self._on_timer)
 
     def _on_colour(self, msg: Image) -> None:
         self._images.received(convert.seconds(msg.header.stamp), self.now())
@@ -89,11 +86,15 @@ class KeypointDetectorNode(LifecycleNode[KeypointDetectorConfig]):
             add(convert.seconds(msg.header.stamp), msg)
         except PairingError as error:
             self._reject(str(error))
+        if self._pairing.waiting:
+            self._next.trigger()
 
-    def _on_timer(self) -> None:
+    def _on_next(self) -> None:
         pair = self._pairing.take()
-        if pair is None:
+        if pair is None or not self.is_active:
             return
+        if self._pairing.waiting:
+            self._next.trigger()
         try:
             self._detect(pair)
         except IdeomotorError as error:

@@ -37,8 +37,8 @@ class LifecycleNode(lifecycle.LifecycleNode, Generic[C]):
 
     * `configure` loads and validates, creates publishers and subscriptions; `activate` starts timers (`create_timer`);
       `deactivate` leaves the robot in a safe state: publishers still publish in it. Timers, publishers, subscriptions,
-      services, clients and actions made in a transition are destroyed by the shell in the opposite one; `cleanup` and
-      `deactivate` undo everything else.
+      services, clients, actions and guard conditions made in a transition are destroyed by the shell in the opposite
+      one; `cleanup` and `deactivate` undo everything else.
     * An `IdeomotorError` or `OSError` raised there is logged and makes the transition fail; anything else is a defect:
       logged with traceback, and the node goes through error processing to unconfigured.
     * What raises in a timer or subscription callback ends the process; the launch file decides what then.
@@ -202,6 +202,7 @@ class LifecycleNode(lifecycle.LifecycleNode, Generic[C]):
             (self.services, self.destroy_service),
             (self.clients, self.destroy_client),
             (self.publishers, self.destroy_lifecycle_publisher),
+            (self.guards, self.destroy_guard_condition),
         )
         actions = [w for w in self.waitables if isinstance(w, (ActionServer, ActionClient))]
         return {id(action): action.destroy for action in actions} | {

@@ -8,10 +8,10 @@ from typing import Any
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from ideomotor.errors import IdeomotorError
+from ideomotor_nodes.executor import StreamExecutor
 from ideomotor_nodes.lifecycle import FAILURE, SUCCESS, LifecycleNode
 
 BAD_INPUT, DEFECT = 2, 1  # exit codes
@@ -55,7 +55,7 @@ def run_node(node_type: Callable[[], LifecycleNode[Any]], args: list[str] | None
         rclpy.shutdown()
         return BAD_INPUT
     logging.getLogger("ideomotor").addHandler(_ToRos(node.get_logger()))
-    executor = SingleThreadedExecutor()
+    executor = StreamExecutor()
     executor.add_node(node)
     try:
         result = node.autostart()

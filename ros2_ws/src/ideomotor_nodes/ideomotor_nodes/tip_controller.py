@@ -75,8 +75,8 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
         self._goals = GoalServer(self, MoveTip, "tip_controller/move_tip", self._start)
 
     def activate(self) -> None:
-        """Start the control loop."""
-        self.create_timer(1.0 / self.config.rate, self._on_timer)
+        """Create the control loop; it runs while there is a goal."""
+        self._loop = self.create_timer(1.0 / self.config.rate, self._on_timer, autostart=False)
 
     def deactivate(self) -> None:
         """End the goal; the gate stops the robot when commands stop."""
@@ -134,6 +134,7 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
         commanded = np.array([self._commanded.get(n, math.inf) for n in chain.actuated_names])
         self._motion = TipMotion(ik, target, tolerance, q, config, commanded)
         self._ik, self._feedback_time = ik, 0.0
+        self._loop.reset()
         self._commanded = {name: self._commanded.get(name, x) for name, x in self._all_joints().items()}
 
     def _tolerance(self, goal: MoveTip.Goal) -> Tolerance:
@@ -175,6 +176,7 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
 
     def _on_timer(self) -> None:
         if self._motion is None:
+            self._loop.cancel()
             return
         with self._ticks.tick():
             try:

@@ -1,4 +1,4 @@
-"""Pair colour and depth images by time; the newest pair counts.
+"""Pair colour and depth images by time.
 
 Drivers publish the two as separate messages with equal, or nearly equal, stamps, in any order.
 """
@@ -28,19 +28,20 @@ class Pair(Generic[T]):
 
 
 class ImagePairing(Generic[T]):
-    """Keeps the newest pair until it is taken, and counts what was lost.
+    """Keeps the newest pairs until they are taken, and counts what was lost.
 
     Args:
         tolerance: largest difference of stamps in a pair [s].
+        backlog: how many pairs may wait; the oldest gives way.
     """
 
-    def __init__(self, tolerance: float) -> None:
+    def __init__(self, tolerance: float, backlog: int = 1) -> None:
         self.tolerance = tolerance
-        self.dropped = 0  # pairs that a newer one replaced before they were taken
+        self.dropped = 0  # pairs that gave way to newer ones before they were taken
         self.unpaired = 0  # images that never found a partner
         self._colour: deque[tuple[float, T]] = deque()
         self._depth: deque[tuple[float, T]] = deque()
-        self._newest: Pair[T] | None = None
+        self._pairs: deque[Pair[T]] = deque(maxlen=backlog)
 
     def add_colour(self, stamp: float, image: T) -> None:
         """A colour image arrived.
@@ -58,15 +59,20 @@ class ImagePairing(Generic[T]):
         """
         self._add(self._depth, stamp, image)
 
+    @property
+    def waiting(self) -> int:
+        """Number of pairs that can be taken."""
+        return len(self._pairs)
+
     def take(self) -> Pair[T] | None:
-        """Return the newest pair once, or None."""
-        pair, self._newest = self._newest, None
-        return pair
+        """Return the oldest pair that waits, or None."""
+        return self._pairs.popleft() if self._pairs else None
 
     def _add(self, queue: deque[tuple[float, T]], stamp: float, image: T) -> None:
         if queue and stamp <= queue[-1][0]:  # time went back: another run of a simulator or recording
             self._colour.clear()
             self._depth.clear()
+            self._pairs.clear()
         queue.append((stamp, image))
         self._match()
         if len(queue) > _DEPTH:
@@ -89,9 +95,9 @@ class ImagePairing(Generic[T]):
             if not gaps or min(gaps) > self.tolerance:
                 continue
             j = gaps.index(min(gaps))
-            self.dropped += self._newest is not None
+            self.dropped += len(self._pairs) == self._pairs.maxlen
             self.unpaired += i + j
-            self._newest = Pair(stamp, colour, self._depth[j][1])
+            self._pairs.append(Pair(stamp, colour, self._depth[j][1]))
             for queue, last in ((self._colour, i), (self._depth, j)):
                 for _ in range(last + 1):
                     queue.popleft()
