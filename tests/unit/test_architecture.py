@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import pkgutil
 import re
 import subprocess
@@ -135,3 +136,12 @@ def test_libraries_ship_their_types() -> None:
     for package in FORBIDDEN:
         root = importlib.import_module(package)
         assert (Path(root.__path__[0]) / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("package", ["ideomotor_learn", "benchmarks.body_schema"])
+def test_triton_is_loaded_before_a_renderer_can_be(package: str, tmp_path: Path) -> None:
+    """The other order is a segmentation fault where torch is a CUDA build and Mesa renders; here with a stand-in."""
+    (tmp_path / "triton.py").touch()
+    code = f"import sys, {package}; sys.exit('triton' not in sys.modules)"
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": path})
