@@ -20,6 +20,7 @@ from ideomotor.errors import IdeomotorError
 from ideomotor_interfaces.action import EstimateBodySchema, MoveTip
 from ideomotor_interfaces.msg import BodySchema, KeypointArray
 from ideomotor_nodes import convert
+from ideomotor_nodes.executor import StreamExecutor
 from ideomotor_nodes.qos import LATCHED, SENSOR
 
 READY_TIMEOUT = 10.0  # [s] until body_schema, too, has heard of the joints
@@ -41,6 +42,8 @@ class BodySchemaClient(Node):
         self.schema: BodySchema | None = None
         self.keypoints: KeypointArray | None = None
         self.true_tip: PoseStamped | None = None  # the simulator's; None on a real robot
+        self._executor = StreamExecutor()
+        self._executor.add_node(self)
         self._estimate = ActionClient(self, EstimateBodySchema, "body_schema/estimate")
         self._move = ActionClient(self, MoveTip, "tip_controller/move_tip")
         self._release = self.create_client(Trigger, "safety_gate/release")
@@ -49,6 +52,11 @@ class BodySchemaClient(Node):
         self.create_subscription(BodySchema, "body_schema", self._on_schema, LATCHED)
         self.create_subscription(KeypointArray, "keypoints", self._on_keypoints, SENSOR)
         self.create_subscription(PoseStamped, "sim/tip", self._on_true_tip, SENSOR)
+
+    def destroy_node(self) -> None:
+        """Stop spinning and destroy the node."""
+        self._executor.shutdown()
+        super().destroy_node()
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         """Spin until the condition holds.
@@ -60,7 +68,7 @@ class BodySchemaClient(Node):
         while not condition():
             if time.monotonic() > end:
                 raise ClientError(f"no {what} within {timeout:.0f} s")
-            rclpy.spin_once(self, timeout_sec=0.1)
+            self._executor.spin_once(timeout_sec=0.1)
 
     def wait_for_robot(self, timeout: float) -> None:
         """Wait until all servers answer and the robot's state is known."""

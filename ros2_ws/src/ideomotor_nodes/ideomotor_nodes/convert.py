@@ -131,7 +131,7 @@ def image_msg(pixels: np.ndarray, encoding: str, time: float | Time, frame_id: s
 
 def depth_image_msg(depth: np.ndarray, time: float | Time, frame_id: str) -> Image:
     """Return depth [m], shape (H, W), as 16UC1 in millimetres; 0 where it is NaN or beyond 65.535 m."""
-    millimetres = np.rint(np.nan_to_num(np.asarray(depth, dtype=float), posinf=0.0, neginf=0.0) * 1e3)
+    millimetres = np.rint(np.asarray(depth, dtype=np.float32) * np.float32(1e3))
     valid = (millimetres > 0) & (millimetres <= np.iinfo(np.uint16).max)
     return image_msg(np.where(valid, millimetres, 0).astype(np.uint16), "16UC1", time, frame_id)
 

@@ -61,7 +61,9 @@ class SimOutputs:
         self._depth.publish(convert.depth_image_msg(depth, stamp, self._camera_frame))
 
     def truth(self, T_base_tool: np.ndarray, keypoints_base: np.ndarray, stamp: Time) -> None:
-        """Publish the object's pose, shape (4, 4), and its keypoints, shape (K, 3) [m]; the last one is the tip."""
+        """Publish pose (4, 4) and keypoints (K, 3) [m] of the object, the last the tip, if anybody asks."""
+        if not any(p.get_subscription_count() for p in (self._object_pose, self._tip, self._keypoints)):
+            return
         poses = [_at(T_base_tool, position) for position in keypoints_base]
         self._object_pose.publish(convert.pose_stamped_msg(T_base_tool, stamp, self._base_frame))
         self._tip.publish(convert.pose_stamped_msg(poses[-1], stamp, self._base_frame))
