@@ -3,10 +3,12 @@
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import numpy as np
 import ideomotor
 
 BOOTSTRAP_SAMPLES = 2000
-COMMANDS = " && "  # between the commands that measured one file
+PROSE = ("docs", "*.md")  # a change of these does not change what is measured
 VERSIONED_PACKAGES = ("numpy", "scipy", "mujoco", "pin", "pin-pink", "onnxruntime", "rclpy", "torch")
 
 
@@ -82,36 +84,58 @@ def _cpuinfo() -> list[str]:
 
 
 def revision() -> str:
-    """Return the version and, inside a git checkout, the commit."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
+    """Return the version and, inside a git checkout, the commit, marked if what is measured differs from it."""
     try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        commit = _git("rev-parse", "--short", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{name}" for name in PROSE))
     except (OSError, subprocess.CalledProcessError):
         return ideomotor.__version__
-    return f"{ideomotor.__version__}+{commit}"
+    return f"{ideomotor.__version__}+{commit}{'.dirty' if changed else ''}"
 
 
-def write_json(path: Path, benchmark: str, seeds: list[int], metrics: dict[str, Metric]) -> None:
-    """Write the result file described in docs/architecture.md.
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
-    Metrics that the file has already, of the same benchmark and seeds, and that were not measured now, are kept.
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a benchmark: what was executed when and where."""
+
+    date: str  # of its start, ISO 8601, UTC
+    version: str
+    command: str
+    machine: dict[str, object]
+    failed: list[str] = field(default_factory=list)  # what could not be measured, and why
+
+
+def start_run(benchmark: str) -> Run:
+    """Describe the run that begins now."""
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    command = shlex.join(["python", "-m", f"benchmarks.{benchmark}", *sys.argv[1:]])
+    return Run(date, revision(), command, machine())
+
+
+def write_json(path: Path, run: Run, common: Mapping[str, object], metrics: dict[str, Metric]) -> None:
+    """Write the result file described in docs/benchmarks.md.
+
+    Metrics that the file has already and that this run has not measured are kept, with their own version and date, if
+    they have all of ``common`` in common with those of this run.
+
+    Args:
+        path: of the file.
+        run: that measured the metrics.
+        common: what all metrics of the file share: benchmark, seeds, case options.
+        metrics: of this run, so far.
     """
-    command = " ".join(["python", "-m", f"benchmarks.{benchmark}", *sys.argv[1:]])
+    shared = json.loads(json.dumps(common))
     old = json.loads(path.read_text()) if path.is_file() else {}
-    kept = old["metrics"] if (old.get("benchmark"), old.get("seeds")) == (benchmark, seeds) else {}
-    commands = [*old["command"].split(COMMANDS), command] if kept else [command]
-    new = {
-        key: {"value": m.value, "unit": m.unit, "ci95": m.ci95, "n": m.n, "per_seed": m.per_seed}
-        for key, m in metrics.items()
-    }
-    content = {
-        "benchmark": benchmark,
-        "version": revision(),
-        "machine": machine(),
-        "command": COMMANDS.join(dict.fromkeys(commands)),
-        "seeds": seeds,
-        "metrics": kept | new,
-    }
+    same = "runs" in old and all(old.get(key) == value for key, value in shared.items())
+    kept: dict[str, dict[str, object]] = old["metrics"] if same else {}
+    new = {key: asdict(m) | {"version": run.version, "date": run.date} for key, m in metrics.items()}
+    merged = kept | new
+    dates = {m["date"] for m in merged.values()}
+    earlier = [r for r in old["runs"] if r["date"] in dates and r["date"] != run.date] if same else []
+    content = shared | {"runs": [*earlier, asdict(run)], "metrics": merged}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")
 

@@ -1,9 +1,13 @@
 """Command line: `python -m benchmarks.body_schema [--seeds ...] [--quick] [--json FILE] [case options]`."""
 
 import argparse
+import logging
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,13 +16,19 @@ import numpy as np
 from benchmarks.body_schema import accuracy, open_loop, speed
 from benchmarks.body_schema.accuracy import Cases
 from benchmarks.body_schema.cases import Options
-from benchmarks.report import Metric, metric, percentile, print_table, write_json
+from benchmarks.report import Metric, metric, percentile, print_table, start_run, write_json
+from ideomotor.body.chain import KinematicChain
 from ideomotor.body.detector import KeypointDetector
 from ideomotor.errors import IdeomotorError
 from ideomotor_sim.tools import TOOL_KINDS
 
+logger = logging.getLogger("benchmarks.body_schema")
+
 VISION_ONLY = Path("artefacts/keypoints_vision_only")
-PARTS = ("accuracy", "open_loop", "speed", "placing", "slip", "latency")
+ROS_PARTS = ("placing", "slip", "latency")
+PARTS = ("accuracy", "open_loop", "speed", *ROS_PARTS)
+ONCE = ("latency",)  # one run, not one a seed
+Part = Callable[[Options], dict[str, Cases]]
 QUICK_SEEDS = 1
 SETUP = Path("ros2_ws/install/setup.bash")
 
@@ -60,20 +70,53 @@ def mean(values: np.ndarray) -> float:
     return float(np.mean(values))
 
 
-def measurements(options: Options) -> dict[str, Callable[[], dict[str, Cases]]]:
-    """Return how each part is measured."""
+def measurements(options: Options) -> dict[str, Part]:
+    """Return how each part is measured.
+
+    Raises:
+        IdeomotorError: if the robot or the detector of the options cannot be used.
+    """
+    robot = options.robot()
+    KinematicChain.from_urdf(robot.urdf, ee_link=robot.ee_link)  # a wrong link ends here, before hours of work
     detector = KeypointDetector.load(options.artefact)
     vision_only = KeypointDetector.load(VISION_ONLY) if VISION_ONLY.is_dir() else None
-    from benchmarks.body_schema import latency, placing, slip  # here: they need the built workspace
+
+    def over_ros(part: str) -> Part:  # needs the built workspace, imported when its turn has come
+        return lambda o: import_module(f"benchmarks.body_schema.{part}").measure(o)
 
     return {
-        "accuracy": lambda: accuracy.measure(options, detector, vision_only).values,
-        "open_loop": lambda: open_loop.measure(options, detector, vision_only),
-        "speed": lambda: speed.measure(options.robot(), options.seeds),
-        "placing": lambda: placing.measure(options),
-        "slip": lambda: slip.measure(options),
-        "latency": lambda: latency.measure(options),
+        "accuracy": lambda o: accuracy.measure(o, detector, vision_only).values,
+        "open_loop": lambda o: open_loop.measure(o, detector, vision_only),
+        "speed": lambda o: speed.measure(robot, o.seeds),
+        **{part: over_ros(part) for part in ROS_PARTS},
     }
+
+
+def run_parts(parts: Mapping[str, Part], options: Options, save: Callable[[dict[str, Cases], list[str]], None]) -> None:
+    """Measure part after part and seed after seed; what fails is noted and takes nothing else with it.
+
+    Args:
+        parts: by name, called with the options for one seed (those in `ONCE`: for all).
+        options: of the cases.
+        save: called after every step with all cases so far, and with what failed.
+    """
+    cases: dict[str, Cases] = {}
+    failed: list[str] = []
+    for part, measure in parts.items():
+        for seeds in [options.seeds] if part in ONCE else [(seed,) for seed in options.seeds]:
+            step = part if part in ONCE else f"{part}, seed {seeds[0]}"
+            logger.info("%s: begins", step)
+            start = time.monotonic()
+            try:
+                found = measure(replace(options, seeds=seeds))
+            except Exception as error:  # outermost loop: whatever it is, hours of other results must not be lost for it
+                logger.exception("%s: failed after %.0f s", step, time.monotonic() - start)
+                failed.append(f"{step}: {type(error).__name__}: {error}")
+            else:
+                logger.info("%s: done in %.0f s", step, time.monotonic() - start)
+                for key, values in found.items():
+                    cases.setdefault(key, []).extend(values)
+            save(cases, failed)
 
 
 def summarise(cases: dict[str, Cases]) -> dict[str, Metric]:
@@ -82,7 +125,6 @@ def summarise(cases: dict[str, Cases]) -> dict[str, Metric]:
     rows: list[tuple[str, str, str, Callable[[np.ndarray], float]]] = [
         ("on_object_pct", "on_object", "%", mean),
         ("on_object_vision_only_pct", "on_object_vision_only", "%", mean),
-        ("joint_error_90_median_mm", "joint_error_90", "mm", median),
         ("tip_error_outliers_median_mm", "tip_error_outliers", "mm", median),
         ("tip_error_extrinsics_median_mm", "tip_error_extrinsics", "mm", median),
         ("tip_error_extrinsics_unrefined_median_mm", "tip_error_extrinsics_unrefined", "mm", median),
@@ -107,6 +149,8 @@ def summarise(cases: dict[str, Cases]) -> dict[str, Metric]:
     for key in sorted(cases):
         if key.startswith("tip_error_") and key.removeprefix("tip_error_").isdigit():
             rows += [(f"{key}_median_mm", key, "mm", median), (f"{key}_p95_mm", key, "mm", percentile(95))]
+        if key.startswith("joint_error_"):
+            rows.append((f"{key}_median_mm", key, "mm", median))
         if key.startswith("open_loop_") and key.endswith("_px"):
             rows.append((key, key, "px", median))
     metrics = {name: metric(cases.get(key, []), unit, statistic) for name, key, unit, statistic in rows}
@@ -130,20 +174,37 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--artefact", type=Path, default=Options.artefact, help="keypoint detector")
     a = parser.parse_args()
-    enter_workspace()
-    seeds = a.seeds[:QUICK_SEEDS] if a.quick else a.seeds
+    if set(a.parts) & set(ROS_PARTS):
+        enter_workspace()
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("benchmarks").setLevel(logging.INFO)
     pose = None if a.camera_pose is None else tuple(a.camera_pose)
-    options = Options(tuple(seeds), tuple(a.tools), tuple(a.frames), a.urdf, a.ee_link, pose, a.artefact)
-    cases: dict[str, Cases] = {}
-    for part in a.parts:
-        try:
-            cases |= measurements(options)[part]()
-        except IdeomotorError as error:
-            sys.stderr.write(f"{part}: {error}\n")  # its metrics are absent
-        metrics = summarise(cases)
-        if a.json:
-            write_json(a.json, "body_schema", seeds, metrics)  # after every part: a long run may be cut short
+    seeds = tuple(dict.fromkeys(a.seeds[:QUICK_SEEDS] if a.quick else a.seeds))
+    try:
+        options = Options(seeds, tuple(a.tools), tuple(sorted(set(a.frames))), a.urdf, a.ee_link, pose, a.artefact)
+        functions = measurements(options)
+    except IdeomotorError as error:
+        parser.error(str(error))
+    sys.exit(_measure({part: functions[part] for part in PARTS if part in a.parts}, options, a.json))
+
+
+def _measure(parts: Mapping[str, Part], options: Options, path: Path | None) -> int:
+    """Measure, write and print; return the exit status."""
+    run = start_run("body_schema")
+    metrics: dict[str, Metric] = {}
+    common = {"benchmark": "body_schema", "seeds": options.seeds, "options": options.described()}
+
+    def save(cases: dict[str, Cases], failed: list[str]) -> None:
+        metrics.update(summarise(cases))
+        run.failed[:] = failed
+        if path:
+            write_json(path, run, common, metrics)  # after every step: a long run may be cut short
+
+    run_parts(parts, options, save)
     print_table(metrics, TARGETS)
+    for failure in run.failed:
+        sys.stderr.write(f"not measured: {failure}\n")
+    return 1 if run.failed else 0
 
 
 if __name__ == "__main__":

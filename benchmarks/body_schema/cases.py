@@ -4,6 +4,7 @@ Everything random in a case follows from (seed, tool); seeds start at ideomotor_
 tool, grasp, scene or camera pose was used in training.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ import numpy as np
 
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.detector import KeypointDetector
-from ideomotor.body.estimator import BodySchemaEstimator, Estimate, EstimatorConfigs
+from ideomotor.body.estimator import BodySchemaEstimator, Estimate, EstimatorConfig, EstimatorConfigs
 from ideomotor.body.excitation import ExcitationConfig
 from ideomotor.body.keypoints import Keypoints
 from ideomotor.body.urdf import load_urdf
+from ideomotor.errors import IdeomotorError
 from ideomotor_sim.camera import CameraConfig, camera_pose
 from ideomotor_sim.configurations import nearby_configurations, sample_view, working_configuration
 from ideomotor_sim.dataset import EVALUATION_SEED
@@ -26,16 +28,28 @@ from ideomotor_sim.scene import sample_scene
 from ideomotor_sim.tools import TOOL_KINDS, sample_tool
 from ideomotor_sim.world import World
 
+logger = logging.getLogger(__name__)
+
 RATE = 30.0  # [Hz]
 MOVABLE = {"hinged_stick": "revolute", "sliding_rod": "prismatic"}
 VIEW_PROBES = 12  # configurations in which the object must be in view
 VIEW_ATTEMPTS = 100
 NOT_VISIBLE_SHARE = 0.3  # a view is drawn again if more keypoints than that are hidden
+LEAST_VISIBLE_SHARE = 0.3  # of the best view that was found, or there is no case
+LEAST_FRAMES = EstimatorConfig().min_frames  # the estimator gives no extension from fewer
+
+
+class CaseError(IdeomotorError):
+    """Case options that make no case."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Case options of the benchmark."""
+    """Case options of the benchmark.
+
+    Raises:
+        CaseError: if one of them makes no case.
+    """
 
     seeds: tuple[int, ...]
     tools: tuple[str, ...] = TOOL_KINDS
@@ -44,6 +58,16 @@ class Options:
     ee_link: str = "gripper_tcp"
     camera_pose: tuple[float, ...] | None = None  # x y z [m] roll pitch yaw [rad] of the camera body in the base frame
     artefact: Path = Path("artefacts/keypoints")
+
+    def __post_init__(self) -> None:
+        if not self.seeds or min(self.seeds) < 0:
+            raise CaseError(f"--seeds {list(self.seeds)}: expected integers of 0 or more")
+        if not self.tools or not set(self.tools) <= set(TOOL_KINDS):
+            raise CaseError(f"--tools {list(self.tools)}: expected some of {list(TOOL_KINDS)}")
+        if not self.frames or min(self.frames) < LEAST_FRAMES:
+            raise CaseError(f"--frames {list(self.frames)}: expected at least {LEAST_FRAMES}, fewer give no extension")
+        if self.camera_pose is not None and not np.isfinite(self.camera_pose).all():
+            raise CaseError(f"--camera-pose {list(self.camera_pose)}: expected finite numbers")
 
     @property
     def rigid_tools(self) -> tuple[str, ...]:
@@ -55,8 +79,29 @@ class Options:
         """Tools with an internal joint."""
         return tuple(tool for tool in self.tools if tool in MOVABLE)
 
+    def rigid_tool(self, seed: int) -> str:
+        """Return the rigid tool of a seed, for the parts that use one a seed: they take turns.
+
+        Raises:
+            CaseError: if there is none.
+        """
+        if not self.rigid_tools:
+            raise CaseError(f"--tools {list(self.tools)}: expected a rigid one too, these are {list(MOVABLE)}")
+        return self.rigid_tools[seed % len(self.rigid_tools)]
+
+    def described(self) -> dict[str, object]:
+        """Return what all results of these options have in common, but for the seeds, for the result file."""
+        return {
+            "tools": self.tools, "frames": self.frames, "urdf": str(self.urdf), "ee_link": self.ee_link,
+            "camera_pose": self.camera_pose, "artefact": str(self.artefact),
+        }  # fmt: skip
+
     def robot(self) -> Robot:
-        """Return the robot of all cases."""
+        """Return the robot of all cases.
+
+        Raises:
+            UrdfError: if there is no such file or it is not a robot's description.
+        """
         return Robot(self.urdf.name.split(".")[0], load_urdf(self.urdf), self.ee_link, self.urdf.parent)
 
 
@@ -96,7 +141,12 @@ def case_seed(seed: int, tool: str) -> int:
 
 @contextmanager
 def open_case(options: Options, seed: int, tool: str) -> Iterator[Case]:
-    """Build the world of a case; the arm stands in a configuration in which the camera sees the object."""
+    """Build the world of a case; the arm stands in a configuration in which the camera sees the object.
+
+    Raises:
+        CaseError: if none was found; SimulationError if the robot cannot be simulated.
+    """
+    logger.info("seed %d, %s", seed, tool)
     number = case_seed(seed, tool)
     sim_rng, rng = np.random.default_rng(number), np.random.default_rng([number, 1])
     robot = options.robot()
@@ -130,7 +180,12 @@ def _look(world: World, options: Options, rng: np.random.Generator) -> dict[str,
             best, best_share = (centre, T_base_camera), share
         if share >= 1 - NOT_VISIBLE_SHARE:
             break
-    assert best is not None
+    if best is None or best_share < LEAST_VISIBLE_SHARE:
+        where = "of cameras drawn" if options.camera_pose is None else f"of --camera-pose {list(options.camera_pose)}"
+        raise CaseError(
+            f"the best {where} sees {100 * max(best_share, 0.0):.0f} % of the object's keypoints in {VIEW_ATTEMPTS} "
+            f"working configurations, expected {100 * LEAST_VISIBLE_SHARE:.0f} % (camera: x forward, z up)"
+        )
     world.set_camera_pose(best[1])
     return dict(zip(world.joint_names, best[0].tolist(), strict=True))
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from benchmarks.body_schema.accuracy import Cases
-from benchmarks.body_schema.cases import MOVABLE, Options
+from benchmarks.body_schema.cases import Options
 from benchmarks.body_schema.stack import running_stack
 from ideomotor.planning.goals import reachable_positions
 from ideomotor_nodes import convert
@@ -22,9 +22,8 @@ def measure(options: Options) -> dict[str, Cases]:
     Each seed places one rigid tool; the tools take turns.
     """
     result: dict[str, Cases] = {"place_error": [], "place_error_without": [], "place_success": []}
-    tools = [tool for tool in options.tools if tool not in MOVABLE]
-    for number, seed in enumerate(options.seeds):
-        with running_stack(options, seed, tools[number % len(tools)]) as client:
+    for seed in options.seeds:
+        with running_stack(options, seed, options.rigid_tool(seed)) as client:
             _place(client, options, seed, result)
     return result
 

@@ -13,7 +13,7 @@ from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
 from benchmarks.body_schema.accuracy import Cases
-from benchmarks.body_schema.cases import MOVABLE, Options
+from benchmarks.body_schema.cases import Options
 from benchmarks.body_schema.stack import running_stack
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.excitation import ExcitationConfig, Trajectory, excitation_trajectory
@@ -86,9 +86,8 @@ def measure(options: Options) -> dict[str, Cases]:
     """Return `slip_*` metrics."""
     keys = ("slip_detect", "slip_recovered_tip_error", "slip_missed", "slip_false_alarms_per_min")
     result: dict[str, Cases] = {key: [] for key in keys}
-    tools = [tool for tool in options.tools if tool not in MOVABLE]
-    for number, seed in enumerate(options.seeds):
-        with running_stack(options, seed, tools[number % len(tools)], WavingClient) as client:
+    for seed in options.seeds:
+        with running_stack(options, seed, options.rigid_tool(seed), WavingClient) as client:
             _run(client, options, seed, result)
     return result
 

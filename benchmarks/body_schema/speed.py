@@ -5,11 +5,13 @@ Adam through its forward kinematics, on the same robust-free Gaussian problem (n
 to the truth as our fit. Several learning rates are tried and the fastest counts.
 """
 
+import io
 import tempfile
 import time
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,8 +109,8 @@ def _adam_time(urdf: str, chain: KinematicChain, data: _Data, rate: float, targe
     torch.set_num_threads(1)
     torch.manual_seed(0)
     links = [f"learned_{k}" for k in range(len(data.position_ee))]
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # and the library prints a line for every link without inertia
         path = Path(folder, "learned.urdf")
         path.write_text(_with_learnable_links(urdf, chain.ee_link, links))
         model = DifferentiableRobotModel(str(path), device="cpu")

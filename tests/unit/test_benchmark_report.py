@@ -1,12 +1,14 @@
 """The statistics that every claimed number goes through."""
 
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.report import metric, percentile, write_json
+from benchmarks.report import Metric, Run, metric, percentile, revision, write_json
 
 
 def test_median_and_per_seed() -> None:
@@ -44,23 +46,77 @@ def test_interval_covers_the_mean() -> None:
     assert hits >= 33
 
 
-def test_json(tmp_path: Path) -> None:
-    result = metric([(0, 1.0), (1, 2.0)], "mm")
+COMMON: dict[str, object] = {"benchmark": "name", "seeds": (0, 1), "options": {"tools": ("stick",)}}
+
+
+def run(number: int, failed: tuple[str, ...] = ()) -> Run:
+    return Run(f"2026-01-0{number}T00:00:00+00:00", f"0.1.0+{number}", f"command {number}", {"cores": 2}, list(failed))
+
+
+def measured(value: float) -> Metric:
+    result = metric([(0, value), (1, value + 1.0)], "mm")
     assert result is not None
-    write_json(tmp_path / "x.json", "name", [0, 1], {"key": result})
-    content = json.loads((tmp_path / "x.json").read_text())
-    assert set(content) == {"benchmark", "version", "machine", "command", "seeds", "metrics"}
-    assert set(content["metrics"]["key"]) == {"value", "unit", "ci95", "n", "per_seed"}
+    return result
 
 
-def test_json_keeps_what_was_not_measured_again(tmp_path: Path) -> None:
-    one, two = metric([(0, 1.0)], "mm"), metric([(0, 2.0)], "mm")
-    assert one is not None
-    assert two is not None
+def test_json_says_of_every_metric_when_and_on_which_code(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    write_json(path, "name", [0], {"a": one, "b": one})
-    write_json(path, "name", [0], {"b": two})
-    metrics = json.loads(path.read_text())["metrics"]
-    assert {key: m["value"] for key, m in metrics.items()} == {"a": 1.0, "b": 2.0}
-    write_json(path, "name", [0, 1], {"b": two})  # other seeds: another measurement
+    write_json(path, run(1, failed=("part: reason",)), COMMON, {"key": measured(1.0)})
+    content = json.loads(path.read_text())
+    assert set(content) == {"benchmark", "seeds", "options", "runs", "metrics"}
+    assert set(content["metrics"]["key"]) == {"value", "unit", "ci95", "n", "per_seed", "version", "date"}
+    assert content["runs"] == [
+        {"date": "2026-01-01T00:00:00+00:00", "version": "0.1.0+1", "command": "command 1", "machine": {"cores": 2},
+         "failed": ["part: reason"]}
+    ]  # fmt: skip
+
+
+def test_json_keeps_what_was_not_measured_again_with_its_version(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, run(1), COMMON, {"a": measured(1.0), "b": measured(1.0)})
+    for metrics in ({}, {"b": measured(2.0)}):  # as after every part of one run
+        write_json(path, run(2), COMMON, metrics)
+    content = json.loads(path.read_text())
+    assert {k: (m["value"], m["version"]) for k, m in content["metrics"].items()} == {
+        "a": (1.5, "0.1.0+1"),
+        "b": (2.5, "0.1.0+2"),
+    }
+    assert [r["version"] for r in content["runs"]] == ["0.1.0+1", "0.1.0+2"]
+    write_json(path, run(3), COMMON, {"a": measured(3.0), "b": measured(3.0)})
+    assert [r["version"] for r in json.loads(path.read_text())["runs"]] == ["0.1.0+3"]  # nothing of the others is left
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"seeds": (0, 2)}, {"options": {"tools": ("l",)}}, {"benchmark": "other"}],
+    ids=["seeds", "options", "name"],
+)
+def test_json_of_other_cases_is_another_measurement(tmp_path: Path, other: dict[str, object]) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, run(1), COMMON, {"a": measured(1.0)})
+    write_json(path, run(2), COMMON | other, {"b": measured(1.0)})
+    content = json.loads(path.read_text())
+    assert list(content["metrics"]) == ["b"]
+    assert len(content["runs"]) == 1
+
+
+def test_json_without_versions_is_not_merged(tmp_path: Path) -> None:
+    """Files of the first release had one version for all: whose it is of the old metrics is not known."""
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(COMMON | {"version": "0.1.0+0", "metrics": {"a": {"value": 1.0}}}))
+    write_json(path, run(1), COMMON, {"b": measured(1.0)})
     assert list(json.loads(path.read_text())["metrics"]) == ["b"]
+
+
+def test_revision_names_the_commit_and_marks_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for name in ("README.md", "code.py"):
+        Path(name).write_text("1")
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", *command], check=True)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\+[0-9a-f]{7,}", revision())
+    Path("README.md").write_text("2")
+    assert not revision().endswith(".dirty")
+    Path("code.py").write_text("2")
+    assert revision().endswith(".dirty")
