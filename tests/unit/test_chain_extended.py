@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pinocchio as pin
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,6 +73,22 @@ def virtual(name: str, parent: str, child: str, **fields: object) -> VirtualJoin
 
 def hinge(name: str, parent: str, child: str) -> VirtualJoint:
     return virtual(name, parent, child, type=JointType.REVOLUTE, axis=[0, 1, 0], lower=-1.0, upper=1.0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(extensions(), st.integers(0, 2**32 - 1))
+def test_joints_of_the_extended_model_can_be_locked(extension: BodyExtension, seed: int) -> None:
+    """Pinocchio's own algorithms work on it; without joint frames, `buildReducedModel` is a segmentation fault."""
+    chain = CHAIN.extended(extension)
+    model, q = chain.model, chain.random(np.random.default_rng(seed))
+    for name in chain.joint_names:
+        frame = model.frames[model.getFrameId(name, pin.FrameType.JOINT)]
+        assert frame.parentJoint == model.getJointId(name)
+    reduced = pin.buildReducedModel(model, [model.getJointId(name) for name in chain.joint_names[3:]], q)
+    data = reduced.createData()
+    pin.framesForwardKinematics(reduced, data, q[:3])
+    tip = data.oMf[reduced.getFrameId(extension.tip_link)].homogeneous
+    np.testing.assert_allclose(tip, chain.forward(q), atol=1e-12)
 
 
 def test_extension_in_two_steps_is_extension_in_one() -> None:

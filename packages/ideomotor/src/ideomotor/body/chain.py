@@ -8,24 +8,17 @@ r"""Kinematic chain of a URDF, from a base link to an end-effector link, over pi
 without limits (cosine and sine) and mimic joints stay inside.
 """
 
-import xml.etree.ElementTree as ET
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pinocchio as pin
 
-from ideomotor.body.extension import BodyExtension, ExtensionError, JointType, VirtualJoint
-from ideomotor.body.urdf import UrdfError, parse_urdf, root_link
-from ideomotor.errors import IdeomotorError
-
-_ROTATING = ("revolute", "continuous")
-_MOVABLE = (*_ROTATING, "prismatic")
-
-
-class ChainError(IdeomotorError):
-    """A chain that cannot be built, or joint positions that do not fit it."""
+from ideomotor.body import chain_model
+from ideomotor.body.chain_model import ChainError as ChainError
+from ideomotor.body.extension import BodyExtension, ExtensionError, JointType
+from ideomotor.body.urdf import parse_urdf, root_link
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +80,12 @@ class KinematicChain:
         """
         robot = parse_urdf(urdf)
         base_link = root_link(robot) if base_link is None else base_link
-        path = [j for j in _path(robot, base_link, ee_link) if j.get("type") != "fixed"]
-        path_names = [_name(j) for j in path]
-        coupling, offset, columns = _mimic(robot, path)
-        _check_members(passive, columns, "passive")
-        full = _full_model(urdf)
-        model = _lock_others(full, path_names, locked or {})
-        bounds = [_limits(full, robot, name) for name in columns]  # n x (lower, upper, velocity, effort)
+        path = [j for j in chain_model.joints_between(robot, base_link, ee_link) if j.get("type") != "fixed"]
+        coupling, offset, columns = chain_model.mimic_coupling(robot, path)
+        chain_model.check_members(passive, columns, "passive")
+        full = chain_model.full_model(urdf)
+        model = chain_model.without_others(full, [chain_model.name_of(j) for j in path], locked or {})
+        bounds = [chain_model.joint_limits(full, name) for name in columns]  # n x (lower, upper, velocity, effort)
         lower, upper, velocity, effort = np.array(bounds).reshape(-1, 4).T
         return cls(
             base_link=base_link,
@@ -125,7 +117,7 @@ class KinematicChain:
         for joint in extension.joints:
             if joint.child_link in frame_ids or model.existJointName(joint.name):
                 raise ExtensionError(f"{joint.name}: the joint or its child {joint.child_link!r} exists already")
-            frame_ids[joint.child_link] = _add_virtual_joint(model, joint, frame_ids[joint.parent_link])
+            frame_ids[joint.child_link] = chain_model.add_virtual_joint(model, joint, frame_ids[joint.parent_link])
         movable = [j for j in extension.joints if j.type is not JointType.FIXED]
         n_old, n_new = len(self.joint_names), len(movable)
         coupling = np.zeros((self.coupling.shape[0] + n_new, n_old + n_new))
@@ -295,107 +287,3 @@ class KinematicChain:
             return self.frame_ids[self.ee_link if link is None else link]
         except KeyError:
             raise ChainError(f"link {link!r} is not among {list(self.link_names)}") from None
-
-
-def _full_model(urdf: str) -> pin.Model:
-    try:
-        return pin.buildModelFromXML(urdf)
-    except (ValueError, RuntimeError) as error:  # urdfdom has said on stderr what it does not like
-        raise UrdfError(f"URDF: urdfdom refuses it: {error}") from error
-
-
-def _name(joint: ET.Element) -> str:
-    return joint.get("name", "")
-
-
-def _path(robot: ET.Element, base_link: str, ee_link: str) -> list[ET.Element]:
-    """Return the joints from base to end effector, in this order."""
-    links = [link.get("name", "") for link in robot.findall("link")]
-    for field_name, link in (("base_link", base_link), ("ee_link", ee_link)):
-        if link not in links:
-            raise ChainError(f"{field_name}={link!r} is not among the links {links}")
-    above = {joint.find("child").get("link"): joint for joint in robot.findall("joint")}  # type: ignore[union-attr]
-    path: list[ET.Element] = []
-    link = ee_link
-    while link != base_link:
-        if link not in above:
-            chain = [ee_link, *(j.find("parent").get("link") for j in path)]  # type: ignore[union-attr]
-            raise ChainError(f"base_link={base_link!r} is not above ee_link={ee_link!r}; above it are {chain[1:]}")
-        path.append(above[link])
-        link = above[link].find("parent").get("link", "")  # type: ignore[union-attr]
-    for joint in path:
-        if joint.get("type") not in ("fixed", *_MOVABLE):
-            raise ChainError(f"joint {_name(joint)!r} is {joint.get('type')}; a chain has {_MOVABLE} or fixed joints")
-    return path[::-1]
-
-
-def _mimic(robot: ET.Element, path: Sequence[ET.Element]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return (C, o, names) with position of the path's joints = C @ q + o, q by names."""
-    joints = {_name(j): j for j in robot.findall("joint")}
-    columns: list[str] = []
-    rows: list[tuple[str, float, float]] = []  # source, multiplier, offset
-    for joint in path:
-        source, multiplier, offset = _name(joint), 1.0, 0.0
-        seen = {source}
-        while (mimic := joints[source].find("mimic")) is not None:
-            scale = float(mimic.get("multiplier", 1.0))
-            offset, multiplier = offset + multiplier * float(mimic.get("offset", 0.0)), multiplier * scale
-            source = mimic.get("joint", "")
-            if source not in joints:
-                raise ChainError(f"joint {_name(joint)!r} mimics {source!r}, which is not among {list(joints)}")
-            if source in seen:
-                raise ChainError(f"joint {_name(joint)!r} mimics itself through {sorted(seen)}")
-            seen.add(source)
-        rows.append((source, multiplier, offset))
-        if source not in columns:
-            columns.append(source)
-    coupling = np.zeros((len(rows), len(columns)))
-    for i, (source, multiplier, _) in enumerate(rows):
-        coupling[i, columns.index(source)] = multiplier
-    return coupling, np.array([offset for _, _, offset in rows]), columns
-
-
-def _lock_others(full: pin.Model, keep: Sequence[str], locked: Mapping[str, float]) -> pin.Model:
-    """Return the model with only the joints ``keep``; the others are locked."""
-    _check_members(locked, [name for name in full.names[1:] if name not in keep], "locked")
-    reference = pin.neutral(full)
-    for name, position in locked.items():
-        if not np.isfinite(position):
-            raise ChainError(f"locked joint {name!r} at {position}, expected a finite position")
-        joint = full.joints[full.getJointId(name)]
-        reference[joint.idx_q : joint.idx_q + joint.nq] = (
-            [position] if joint.nq == 1 else [np.cos(position), np.sin(position)]
-        )
-    others = [i for i in range(1, full.njoints) if full.names[i] not in keep]
-    return pin.buildReducedModel(full, others, reference)
-
-
-def _check_members(names: Collection[str], allowed: Sequence[str], what: str) -> None:
-    unknown = sorted(set(names) - set(allowed))
-    if unknown:
-        raise ChainError(f"{what} names joints {unknown} that are not among {list(allowed)}")
-
-
-def _limits(full: pin.Model, robot: ET.Element, name: str) -> tuple[float, float, float, float]:
-    """Return (lower, upper, velocity, effort) of one joint."""
-    joint = full.joints[full.getJointId(name)]
-    q, v = joint.idx_q, joint.idx_v
-    speed_and_effort = float(full.velocityLimit[v]), float(full.effortLimit[v])
-    if joint.nq == 2:
-        return -np.inf, np.inf, *speed_and_effort
-    return float(full.lowerPositionLimit[q]), float(full.upperPositionLimit[q]), *speed_and_effort
-
-
-def _add_virtual_joint(model: pin.Model, joint: VirtualJoint, parent_frame: int) -> int:
-    """Add the joint and its child link to the model; return the child's frame id."""
-    parent = model.frames[parent_frame]
-    placement = parent.placement * pin.SE3(pin.rpy.rpyToMatrix(joint.rpy), joint.xyz)
-    joint_id, T_joint_child = parent.parentJoint, placement
-    if joint.type is not JointType.FIXED:
-        kind = pin.JointModelRevoluteUnaligned if joint.type is JointType.REVOLUTE else pin.JointModelPrismaticUnaligned
-        nobody = np.zeros(1)  # no motor: neither effort nor a velocity that could be commanded
-        limits = nobody, nobody, np.array([joint.lower]), np.array([joint.upper])
-        joint_id = model.addJoint(parent.parentJoint, kind(joint.axis), placement, joint.name, *limits)
-        T_joint_child = pin.SE3.Identity()
-    frame = pin.Frame(joint.child_link, joint_id, parent_frame, T_joint_child, pin.FrameType.BODY)
-    return int(model.addFrame(frame))
