@@ -5,34 +5,22 @@ dropped tool falls on the floor. What the world does follows from its arguments 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 
-from ideomotor.config import Config, value
-from ideomotor_sim.actuation import add_actuators, robot_joints, tune_actuators
-from ideomotor_sim.camera import HIDDEN_GROUP, CameraConfig, Renderer, RgbdSensor, add_camera, set_camera_pose
+from ideomotor_sim.actuation import robot_joints, tune_actuators
+from ideomotor_sim.camera import HIDDEN_GROUP, CameraConfig, Renderer, RgbdSensor, set_camera_pose
 from ideomotor_sim.errors import SimulationError
-from ideomotor_sim.robots import Robot, robot_spec
-from ideomotor_sim.scene import Scene, add_scene
-from ideomotor_sim.tools import Tool, add_tool
+from ideomotor_sim.robots import Robot
+from ideomotor_sim.scene import Scene
+from ideomotor_sim.tools import Tool
 from ideomotor_sim.transforms import inverse, pose_from, quaternion_from, transform
+from ideomotor_sim.world_model import WorldConfig as WorldConfig
+from ideomotor_sim.world_model import body_id, compile_world
 
 TOOL_GROUP = 2  # MuJoCo geom group of the held tool
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorldConfig(Config):
-    """Physics and actuation."""
-
-    timestep: float = value(0.002, "Integration step [s].", ge=1e-4, le=0.01)
-    actuation: str = value(
-        "position",
-        "Command interface of every joint; position and velocity compensate the robot's gravity, effort does not.",
-        choices=("position", "velocity", "effort"),
-    )
-    bandwidth: float = value(60.0, "Natural frequency of the position controllers [rad/s].", ge=1.0, le=300.0)
 
 
 @dataclass(frozen=True)
@@ -100,11 +88,11 @@ class World:
         self.robot, self.tool, self.camera = robot, tool, camera
         self.config = config or WorldConfig()
         self.T_base_camera = np.array(T_base_camera)
-        self.model = _compile(robot, tool, scene, camera, self.config, spec)
+        self.model = compile_world(robot, tool, scene, camera, self.config, spec)
         self.data = mujoco.MjData(self.model)
         self._renderer: Renderer | None = None
         self._overview: Renderer | None = None
-        self._ee = _body_id(self.model, robot.ee_link)
+        self._ee = body_id(self.model, robot.ee_link)
         self._joints = robot_joints(self.model, robot.urdf)
         self.joint_names = tuple(self._joints)
         self.command_names = tuple(name for name, joint in self._joints.items() if joint.mimic is None)
@@ -374,35 +362,3 @@ class World:
             self.model.geom_group[geoms] = group
             self.model.geom_contype[geoms] = self.model.geom_conaffinity[geoms] = solid
             self.model.body_contype[body] = self.model.body_conaffinity[body] = solid
-
-
-def _compile(
-    robot: Robot,
-    tool: Tool | None,
-    scene: Scene,
-    camera: CameraConfig,
-    config: WorldConfig,
-    spec: mujoco.MjSpec | None,
-) -> mujoco.MjModel:
-    spec = robot_spec(robot) if spec is None else spec.copy()
-    spec.option.timestep = config.timestep
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    compensated = config.actuation != "effort"
-    for body in spec.bodies[1:]:
-        body.gravcomp = float(compensated)
-    add_actuators(spec, robot.urdf, compensated=compensated)
-    add_scene(spec, scene)
-    add_camera(spec, camera)
-    if tool is not None:
-        add_tool(spec, spec.body(robot.ee_link) or spec.worldbody, tool)
-        dropped = add_tool(spec, spec.worldbody, replace(tool, joint=None), prefix="dropped")
-        dropped.add_freejoint(name="dropped_free")
-    try:
-        return spec.compile()
-    except ValueError as error:
-        raise SimulationError(f"robot {robot.name!r}: MuJoCo cannot compile the world: {error}") from error
-
-
-def _body_id(model: mujoco.MjModel, link: str) -> int:
-    """Return the body of a link; the root link is MuJoCo's world."""
-    return max(mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, link), 0)
