@@ -173,6 +173,14 @@ def test_poses(seed: int) -> None:
     np.testing.assert_allclose(convert.matrix_from_transform(stamped.transform), T, atol=1e-12)
 
 
+@pytest.mark.parametrize("axis", [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0.6, 0, -0.8), (0.48, 0.6, 0.64)])
+@pytest.mark.parametrize("angle", [np.pi, np.pi - 1e-7, np.pi / 2])
+def test_half_turns(axis: tuple[float, float, float], angle: float) -> None:
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_rotvec(angle * np.array(axis)).as_matrix()
+    np.testing.assert_allclose(convert.matrix(convert.pose_msg(T)), T, atol=1e-12)
+
+
 def test_bad_poses() -> None:
     zero = Pose()
     zero.orientation.w = 0.0

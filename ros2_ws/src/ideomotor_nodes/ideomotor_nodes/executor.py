@@ -18,7 +18,7 @@ from rclpy.node import Node
 from rclpy.waitable import NumberOfEntities
 
 _BATCH = 16  # messages of one topic that are taken before others have their turn
-_EVENTS_PERIOD = 0.5  # [s] how often QoS events are looked at
+_EVENTS_PERIOD = 2.0  # [s] how often QoS events are looked at
 
 
 class StreamExecutor(SingleThreadedExecutor):

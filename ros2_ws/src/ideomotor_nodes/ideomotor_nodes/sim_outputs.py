@@ -56,9 +56,11 @@ class SimOutputs:
 
     def images(self, rgb: np.ndarray, depth: np.ndarray, intrinsics: Intrinsics, stamp: Time) -> None:
         """Publish colour, shape (H, W, 3) uint8, and depth, shape (H, W) [m]."""
+        colour_msg = convert.image_msg(rgb, "rgb8", stamp, self._camera_frame)
+        depth_msg = convert.depth_image_msg(depth, stamp, self._camera_frame)
         self._camera_info.publish(convert.camera_info_msg(intrinsics, stamp, self._camera_frame))
-        self._colour.publish(convert.image_msg(rgb, "rgb8", stamp, self._camera_frame))
-        self._depth.publish(convert.depth_image_msg(depth, stamp, self._camera_frame))
+        self._colour.publish(colour_msg)
+        self._depth.publish(depth_msg)
 
     def truth(self, T_base_tool: np.ndarray, keypoints_base: np.ndarray, stamp: Time) -> None:
         """Publish pose (4, 4) and keypoints (K, 3) [m] of the object, the last the tip, if anybody asks."""
