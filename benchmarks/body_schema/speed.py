@@ -11,7 +11,7 @@ import time
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ INTRINSICS = Intrinsics(320, 240, 300.0, 300.0, 159.5, 119.5)
 T_BASE_CAMERA = np.array([[0, 0, -1, 1.8], [1, 0, 0, 0], [0, -1, 0, 0.6], [0, 0, 0, 1]], dtype=float)
 PIXEL_NOISE, DEPTH_NOISE = 1.0, 0.005  # [px], [m]
 FRAMES = 90
+LARGEST_AMPLITUDE = 0.4  # [rad] of a joint's motion
 LEARNING_RATES = (3e-3, 1e-2, 3e-2)
 MOST_STEPS = 3000
 SAME_ERROR = 1.05  # the baseline stops at this multiple of our error
@@ -43,7 +44,8 @@ class _Data:
 def _data(chain: KinematicChain, rng: np.random.Generator) -> _Data:
     start = np.zeros(chain.n)
     start[1::2] = 0.6
-    phase, amplitude = rng.uniform(0, 2 * np.pi, chain.n), rng.uniform(0.15, 0.4, chain.n)
+    start = np.clip(start, chain.lower + LARGEST_AMPLITUDE, chain.upper - LARGEST_AMPLITUDE)  # every joint moves
+    phase, amplitude = rng.uniform(0, 2 * np.pi, chain.n), rng.uniform(0.15, LARGEST_AMPLITUDE, chain.n)
     t = np.arange(FRAMES) / 30.0
     q = np.clip(start + amplitude * np.sin(2 * np.pi * 0.5 * t[:, None] + phase), chain.lower, chain.upper)
     rho = np.array([0.0, 0.0, 1.0]) * np.array([0.05, 0.1, 0.15, 0.2])[:, None] + rng.normal(0, 0.02, (4, 3))
@@ -109,8 +111,14 @@ def _adam_time(urdf: str, chain: KinematicChain, data: _Data, rate: float, targe
     torch.set_num_threads(1)
     torch.manual_seed(0)
     links = [f"learned_{k}" for k in range(len(data.position_ee))]
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # and the library prints a line for every link without inertia
+    talk = io.StringIO()  # the library prints a line for every link without inertia, its parser for every odd attribute
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        warnings.catch_warnings(),
+        redirect_stdout(talk),
+        redirect_stderr(talk),
+    ):
+        warnings.simplefilter("ignore")
         path = Path(folder, "learned.urdf")
         path.write_text(_with_learnable_links(urdf, chain.ee_link, links))
         model = DifferentiableRobotModel(str(path), device="cpu")

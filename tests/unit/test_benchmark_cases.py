@@ -5,10 +5,13 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.body_schema import __main__ as command
+from benchmarks.body_schema import speed
 from benchmarks.body_schema.cases import CaseError, Options, open_case
+from ideomotor.body.chain import KinematicChain
 
 BEHIND = (30.0, 0.0, 1.0, 0.0, 0.0, 0.0)  # far in front of the robot, looking away from it
 
@@ -83,6 +86,28 @@ def test_a_failed_part_or_seed_takes_no_other_with_it(
     assert content["metrics"]["frame_to_tf_median_ms"]["value"] == pytest.approx(21.0)
     assert content["runs"][0]["failed"] == ["slip, seed 51: TimeoutError: no joint states after 5 s"]
     assert "not measured: slip, seed 51: TimeoutError" in capsys.readouterr().err
+
+
+def test_the_baseline_does_not_flood_the_log(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its library prints a line for each link without inertia, its parser one for each attribute it does not know."""
+    pytest.importorskip("differentiable_robot_model", reason="a package of `tools/setup.py bench`")
+    monkeypatch.setattr(speed, "MOST_STEPS", 1)
+    monkeypatch.setattr(speed, "LEARNING_RATES", speed.LEARNING_RATES[:1])
+    robot = Options(seeds=(50,)).robot()
+    urdf = robot.urdf.replace("<dynamics ", '<dynamics K="7000" ')
+    assert speed.fit_speedup(urdf, robot.ee_link, [50]) == []  # not reached in one step
+    assert capfd.readouterr() == ("", "")
+
+
+def test_every_joint_of_the_speed_test_moves_within_its_limits() -> None:
+    robot = Options(seeds=(50,)).robot()
+    urdf = re.sub(r'lower="[-0-9.]+" upper="[-0-9.]+"', 'lower="-3.0" upper="-0.1"', robot.urdf)
+    chain = KinematicChain.from_urdf(urdf, ee_link=robot.ee_link)
+    data = speed._data(chain, np.random.default_rng(50))
+    assert (data.q < chain.upper).all()
+    assert (np.ptp(data.q, axis=0) > 0.2).all()
 
 
 def test_errors_are_named_by_the_frames_that_were_asked_for() -> None:
