@@ -49,9 +49,9 @@ def excitation_trajectory(
     :math:`q_j(t) = q_{0j} + a_j \, e(t) \frac12 \sum_{i=1}^2 \sin(2 \pi f_{ij} t + \varphi_{ij})`.
 
     The envelope e rises and falls smoothly within 0.4 s (or a quarter of a short motion). The last joint turns the
-    object about itself, :math:`\pm a \sin^3(2 \pi c t / T)` with c whole turns to both sides: which end of a hammer's
-    head is its face shows from some sides only. Each amplitude is lowered until the joint stays inside its position
-    limits (margin kept) and its share of the velocity limit.
+    object about itself, c times to both sides: :math:`\pm a \sin \theta\,|\sin \theta|`, :math:`\theta = 2 \pi c t / T`.
+    Which end of a hammer's head is its face shows from some sides only. Each amplitude is lowered until the joint
+    stays inside its position limits (margin kept) and its share of the velocity limit.
 
     Raises:
         ExcitationError: if ``q0`` has the wrong shape, is not finite or is outside the limits.
@@ -78,7 +78,8 @@ def excitation_trajectory(
     ramp = min(0.4, config.duration / 4)
     wave = 0.5 * np.sin(2 * np.pi * frequency * time[:, None, None] + phase).sum(1)  # (N, n)
     shape = wave * _smooth_step(np.minimum(time, time[-1] - time) / ramp)[:, None]
-    shape[:, last] = rng.choice((-1.0, 1.0)) * np.sin(2 * np.pi * turns * time / time[-1])[:, None] ** 3
+    turn = np.sin(2 * np.pi * turns * time / time[-1])[:, None]
+    shape[:, last] = rng.choice((-1.0, 1.0)) * turn * np.abs(turn)
     speed = np.gradient(shape, 1 / config.rate, axis=0)
     reach, fastest = np.abs(shape).max(0) + 1e-12, np.abs(speed).max(0) + 1e-12
     amplitude = np.minimum(amplitude, np.maximum(free - config.limit_margin, 0.0) / reach)
