@@ -34,11 +34,16 @@ bench:             ## what the README claims, measured
 	@$(PYTHON) tools/setup.py bench
 	@$(IN_ROS) python -m benchmarks.body_schema --json docs/results/body_schema.json
 
-train-keypoints: setup-dev   ## the committed keypoint detector, from nothing
+train-keypoints: setup-dev   ## the committed keypoint detector, from nothing: all stages, then 2 and 3 alone (about two hours)
 	@. ros2_ws/install/setup.sh && set -e; \
-	python -m ideomotor_sim.dataset --out runs/keypoints-train --count 24000 --seed 0; \
+	python -m ideomotor_sim.dataset --out runs/keypoints-train --count 48000 --seed 0 \
+	  --tools stick hammer hammer l l spatula spatula hinged_stick sliding_rod ball t; \
 	python -m ideomotor_sim.dataset --out runs/keypoints-eval --count 512 --seed 10000000; \
-	ideomotor train keypoints --data runs/keypoints-train --held-out runs/keypoints-eval --steps 12000
+	ideomotor train keypoints --data runs/keypoints-train --held-out runs/keypoints-eval --runs runs/keypoints-all \
+	  --out runs/keypoints-all/artefact --steps 10000 --threads 1; \
+	ideomotor train keypoints --data runs/keypoints-train --held-out runs/keypoints-eval --threads 1 \
+	  --init "$$(ls -d runs/keypoints-all/keypoints-* | tail -n 1)/checkpoint.safetensors" \
+	  --freeze-coarse --losses crops --learning-rate 0.001 --steps 12000
 
 lock:              ## renew constraints.txt after a change of requirements*.txt or a pyproject.toml
 	@tools/lock.sh

@@ -76,6 +76,15 @@ def peak(log_heat: Tensor, stride: float, sigma: float = 1.5) -> Tensor:
     return (log_heat - far / (2 * (sigma * stride) ** 2)).flatten(2).softmax(-1).view_as(log_heat)
 
 
+def map_spread(log_heat: Tensor) -> Tensor:
+    """Return (B, K) the standard deviation of maps (B, K, h, w), as a share of half their width: large with two peaks."""
+    heat, w = log_heat.exp(), log_heat.shape[-1]
+    place = soft_argmax(heat, 1.0)
+    u, v = (c.to(heat.device) for c in cell_centres(log_heat.shape[-2], w, 1.0))
+    square = (u - place[..., :1])[..., None, :] ** 2 + (v - place[..., 1:])[..., :, None] ** 2  # (B, K, h, w)
+    return (heat * square).sum((-2, -1)).sqrt() / (0.5 * w)
+
+
 def coarse_depth(image: Tensor, near: Tensor, mask_logit: Tensor) -> Tensor:
     """Return (B, K) the mean nearest depth [m] of the cells of stride 4 near the peak that show the object."""
     depth = nearest_depth(image, STRIDE // 2)  # (B, 1, 2h, 2w)

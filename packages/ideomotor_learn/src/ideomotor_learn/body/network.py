@@ -35,6 +35,7 @@ from ideomotor_learn.body.layers import (
     crop_grid,
     gaussian_maps,
     image_axis,
+    map_spread,
     middle,
     normalise,
     peak,
@@ -118,7 +119,7 @@ class KeypointNet(nn.Module):
         if guide is not None:
             centre = torch.where(guide.use[..., None], guide.uv, centre + guide.jitter)
             metres = torch.where(guide.use, guide.depth, metres)
-        refined = self.refine_at(image, features, centre, metres)
+        refined = self.refine_at(image, features, centre, metres, map_spread(log_map.detach()))
         return Prediction(
             log_heat, mask_logit, features, uv_coarse, depth_coarse, crops, log_map, uv_object, depth_object, *refined
         )
@@ -138,14 +139,19 @@ class KeypointNet(nn.Module):
         maps = [mask_logit.sigmoid()[:, None], heat]
         return torch.cat([F.grid_sample(m.detach(), grid, align_corners=False) for m in maps], dim=1)
 
-    def refine_at(self, image: Tensor, features: Tensor, centre: Tensor, depth: Tensor) -> tuple[Tensor, ...]:
-        """Run stage 3 around pixels (B, K, 2) at depths (B, K) [m]; return the last fields of `Prediction`."""
+    def refine_at(
+        self, image: Tensor, features: Tensor, centre: Tensor, depth: Tensor, doubt: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Run stage 3 around pixels (B, K, 2) at depths (B, K) [m], told of stage 2's doubt (B, K).
+
+        Returns the last fields of `Prediction`.
+        """
         b, k = depth.shape
         scale = depth.clamp(0.4, 2.5)
         step = self.config.crop_window / self.config.crop_size / scale  # (B, K) px per sample
         crops = Crops(centre, image_axis(centre), step, scale)
         crop = sample_crops(image, crops, self.config.crop_size)
-        offset, relative, support, summary = self.refine(crop, self.context(features, centre, scale))
+        offset, relative, support, summary = self.refine(crop, self.context(features, centre, scale, doubt))
         summary = summary.view(b, k, 4)
         log_variance = torch.cat(
             [
@@ -157,15 +163,15 @@ class KeypointNet(nn.Module):
         uv, metres = crops.to_image(offset.view(b, k, 2)), scale + DEPTH_UNIT * relative.view(b, k)
         return crops.axis, uv, metres, support.view(b, k), log_variance, summary[..., 3]
 
-    def context(self, features: Tensor, centre: Tensor, depth: Tensor) -> Tensor:
-        """Return (B K, C + 1 + K): stage 1's features at the keypoints, coarse depth, keypoint index."""
+    def context(self, features: Tensor, centre: Tensor, depth: Tensor, doubt: Tensor) -> Tensor:
+        """Return (B K, C + 2 + K): stage 1's features at the keypoints, depth, stage 2's doubt, keypoint index."""
         b, k = depth.shape
         h, w = features.shape[-2:]
         x = (2 * centre[..., 0] + 1) / (w * STRIDE) - 1
         y = (2 * centre[..., 1] + 1) / (h * STRIDE) - 1
         at = F.grid_sample(features.float(), torch.stack([x, y], -1)[:, :, None], align_corners=False)  # (B, C, K, 1)
         index = torch.eye(k, device=depth.device).expand(b, k, k)
-        return torch.cat([at[..., 0].transpose(1, 2), depth[..., None], index], dim=-1).reshape(b * k, -1)
+        return torch.cat([at[..., 0].transpose(1, 2), depth[..., None], doubt[..., None], index], dim=-1).reshape(b * k, -1)
 
 
 def spread(crops: Crops, k: int) -> Crops:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ideomotor.config import Config, value
-from ideomotor_learn.body.layers import Residual, conv
+from ideomotor_learn.body.layers import Residual, conv, peak
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class NetworkConfig(Config):
     width: int = value(320, "Image width the network sees [px], a multiple of 16.", ge=32)
     keypoints: int = value(4, "Number of keypoints K.", ge=1)
     channels: tuple[int, int, int, int] = value((16, 32, 48, 64), "Channels at strides 4, 8, 16, 32.")
-    object_channels: tuple[int, int, int] = value((24, 40, 64), "Channels of the object stage at strides 2, 4, 8.")
+    object_channels: tuple[int, int, int] = value((32, 56, 96), "Channels of the object stage at strides 2, 4, 8.")
     object_size: int = value(64, "Samples along a side of the object's crop, a multiple of 8.", ge=16)
     object_window: float = value(96.0, "Side of the object's crop times depth [px m].", ge=1.0)
     crop_channels: tuple[int, int] = value((32, 48), "Channels of the refinement at strides 2 and 4.")
@@ -89,17 +89,17 @@ class ObjectNet(nn.Module):
         g = (torch.arange(half, device=crop.device) + 0.5) * 2.0 - half  # [samples]
         x, y = g.repeat(half), g.repeat_interleave(half)  # (n,)
         far = (x - believed[..., :1]) ** 2 + (y - believed[..., 1:]) ** 2  # (B, K, n)
-        logit = votes[:, :, 0] - far / (2.0 * (0.4 * half) ** 2)
-        log_map = logit.log_softmax(-1)
-        attention = log_map.exp()
+        log_map = (votes[:, :, 0] - far / (2.0 * (0.4 * half) ** 2)).log_softmax(-1)
+        log_map = log_map.view(-1, self.keypoints, half, half)
+        near = peak(log_map, 2.0, sigma=2.0).flatten(2)  # the mean of both ends of a hammer's head is neither
         place = torch.stack(
-            [(attention * (x + 4.0 * votes[:, :, 1])).sum(-1), (attention * (y + 4.0 * votes[:, :, 2])).sum(-1)], dim=-1
+            [(near * (x + 4.0 * votes[:, :, 1])).sum(-1), (near * (y + 4.0 * votes[:, :, 2])).sum(-1)], dim=-1
         )
         depth = F.avg_pool2d(crop[:, 3:5], 2).flatten(2)  # (B, 2, n)
         valid = depth[:, 1:]  # (B, 1, n)
-        weight = (logit + votes[:, :, 3] + (valid + 1e-6).log()).softmax(-1)
+        weight = ((near + 1e-6).log() + votes[:, :, 3] + (valid + 1e-6).log()).softmax(-1)
         relative = (weight * (depth[:, :1] / (valid + 1e-6) + 0.3 * votes[:, :, 4])).sum(-1)
-        return place, relative, log_map.view(-1, self.keypoints, half, half)
+        return place, relative, log_map
 
 
 class RefineNet(nn.Module):
@@ -110,7 +110,7 @@ class RefineNet(nn.Module):
         c2, c4 = config.crop_channels
         self.keypoints, self.size = config.keypoints, config.crop_size
         self.enter = nn.Sequential(nn.Conv2d(5 * 4, c2, 3, 1, 1, bias=False), nn.BatchNorm2d(c2))
-        self.context = nn.Linear(config.channels[1] + 1 + config.keypoints, c2)
+        self.context = nn.Linear(config.channels[1] + 2 + config.keypoints, c2)
         self.block2 = Residual(c2)
         self.down4 = nn.Sequential(conv(c2, c4, stride=2), Residual(c4))
         self.lateral2, self.up2 = conv(c4, c2, kernel=1), conv(c2, c2)
@@ -124,7 +124,8 @@ class RefineNet(nn.Module):
 
         Args:
             crop: (N, 5, S, S) colour, depth relative to the coarse one [0.1 m] (0 where invalid), validity.
-            context: (N, C) stage 1's features at the keypoint, coarse depth [m], one-hot keypoint index.
+            context: (N, C) stage 1's features at the keypoint, its depth [m], the spread of stage 2's map, one-hot
+                keypoint index.
 
         Returns:
             Offset (N, 2) along and across the axis [samples], relative depth (N,) [0.1 m], share of valid

@@ -181,7 +181,8 @@ def compute_losses(
         "object_map": lambda: losses.object_map_cross_entropy(p, batch.uv, weight),
         "object": lambda: losses.position(e_object, batch.keypoint_depth, focal, in_object, config.object_beta),
         "refined": lambda: losses.position(e, batch.keypoint_depth, focal, in_crop, config.refined_beta),
-        "likelihood": lambda: losses.likelihood(e, p.log_variance, in_crop),
+        # All of them: a keypoint on the wrong end of the object shall not call itself certain.
+        "likelihood": lambda: losses.likelihood(e, p.log_variance, weight),
         "mask": lambda: losses.mask_cross_entropy(p.mask_logit, batch.mask, has_mask),
         "confidence": lambda: losses.confidence_cross_entropy(
             p, batch.visible, batch.mask, has_mask[:, None] * batch.labelled
