@@ -49,7 +49,7 @@ def excitation_trajectory(
     :math:`q_j(t) = q_{0j} + a_j \, e(t) \frac12 \sum_{i=1}^2 \sin(2 \pi f_{ij} t + \varphi_{ij})`.
 
     The envelope e rises and falls smoothly within 0.4 s (or a quarter of a short motion). The last joint turns the
-    object about itself, c times to both sides: :math:`\pm a \sin \theta\,|\sin \theta|`, :math:`\theta = 2 \pi c t / T`.
+    object, c times to both sides: :math:`\pm a \sin \theta\,|\sin \theta|`, :math:`\theta = 2 \pi c t / T`.
     Which end of a hammer's head is its face shows from some sides only. Each amplitude is lowered until the joint
     stays inside its position limits (margin kept) and its share of the velocity limit.
 
