@@ -110,7 +110,8 @@ def run_parts(parts: Mapping[str, Part], options: Options, save: Callable[[dict[
             try:
                 found = measure(replace(options, seeds=seeds))
             except Exception as error:  # outermost loop: whatever it is, hours of other results must not be lost for it
-                logger.exception("%s: failed after %.0f s", step, time.monotonic() - start)
+                ours = isinstance(error, IdeomotorError)  # it says what is wrong; of others the place is needed
+                logger.error("%s: failed after %.0f s: %s", step, time.monotonic() - start, error, exc_info=not ours)
                 failed.append(f"{step}: {type(error).__name__}: {error}")
             else:
                 logger.info("%s: done in %.0f s", step, time.monotonic() - start)
