@@ -163,7 +163,8 @@ class BodySchemaNode(LifecycleNode[BodySchemaConfig]):
         while self._waiting:
             stamp = convert.seconds(self._waiting[0].header.stamp)
             names = () if self.chain is None else self.chain.joint_names
-            if self.joint_states.age(names, stamp) > 0.0 and 0.0 <= self.now() - stamp < self.config.max_wait:
+            # Simulated time may be behind the image: /clock is not read while another frame is processed.
+            if self.joint_states.age(names, stamp) > 0.0 and abs(self.now() - stamp) < self.config.max_wait:
                 return
             with self._work.tick():
                 self._process(self._waiting.popleft())

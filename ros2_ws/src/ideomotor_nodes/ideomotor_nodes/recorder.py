@@ -80,7 +80,6 @@ class RecorderNode(LifecycleNode[RecorderConfig]):
     def _find_topics(self) -> None:
         """Subscribe to wanted topics that somebody publishes by now, with a QoS that suits all publishers."""
         assert self._writer is not None
-        types = dict(self.get_topic_names_and_types())
         for name in sorted(self._wanted - self._writer.counts.keys()):
             publishers = self.get_publishers_info_by_topic(name)
             if not publishers:
@@ -88,7 +87,7 @@ class RecorderNode(LifecycleNode[RecorderConfig]):
             profiles = [publisher.qos_profile for publisher in publishers]
             topic = Topic(
                 name,
-                types[name][0],
+                publishers[0].topic_type,
                 latched=all(p.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in profiles),
                 reliable=all(p.reliability == ReliabilityPolicy.RELIABLE for p in profiles),
             )
