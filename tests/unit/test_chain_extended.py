@@ -44,7 +44,7 @@ def extensions(draw: st.DrawFn) -> BodyExtension:
     return BodyExtension("gripper_tcp", tuple(joints), draw(st.sampled_from(links)), tuple(links[1:]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(extensions(), st.integers(0, 2**32 - 1))
 def test_extended_is_the_chain_of_the_extended_urdf(extension: BodyExtension, seed: int) -> None:
     """The in-process path and the way through URDF give the same poses, Jacobians, limits and names."""
@@ -75,7 +75,7 @@ def hinge(name: str, parent: str, child: str) -> VirtualJoint:
     return virtual(name, parent, child, type=JointType.REVOLUTE, axis=[0, 1, 0], lower=-1.0, upper=1.0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(extensions(), st.integers(0, 2**32 - 1))
 def test_joints_of_the_extended_model_can_be_locked(extension: BodyExtension, seed: int) -> None:
     """Pinocchio's own algorithms work on it; without joint frames, `buildReducedModel` is a segmentation fault."""

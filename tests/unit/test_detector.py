@@ -17,8 +17,8 @@ from ideomotor.inference import InferenceError
 from ideomotor_learn.body.dataset import load_dataset
 from ideomotor_learn.body.export import export_artefact
 from ideomotor_learn.body.network import Inference, KeypointNet
-from ideomotor_learn.body.stages import NetworkConfig
 from ideomotor_learn.body.synthetic import NAMES, write_synthetic
+from tests.unit.tiny_network import TINY
 
 CAMERA = Intrinsics(96, 64, 86.0, 86.0, 47.5, 31.5)
 
@@ -26,18 +26,7 @@ CAMERA = Intrinsics(96, 64, 86.0, 86.0, 47.5, 31.5)
 @pytest.fixture(scope="module")
 def net() -> KeypointNet:
     torch.manual_seed(0)
-    config = NetworkConfig(
-        height=64,
-        width=96,
-        channels=(4, 6, 8, 8),
-        object_channels=(4, 6, 8),
-        object_size=16,
-        object_window=32.0,
-        crop_channels=(4, 6),
-        crop_size=8,
-        crop_window=8.0,
-    )
-    net = KeypointNet(config)
+    net = KeypointNet(TINY)
     with torch.no_grad():
         net.object.votes.weight.normal_(0, 0.1)  # zero before training: the test would not see stages 2 and 3
         net.refine.votes.weight.normal_(0, 0.1)

@@ -15,20 +15,9 @@ from ideomotor_learn.body.evaluate import detect_samples, measure, sample_intrin
 from ideomotor_learn.body.export import export_artefact, load_network
 from ideomotor_learn.body.finetune import TrainConfig, finetune, pseudo_labels, spread
 from ideomotor_learn.body.network import Inference, KeypointNet
-from ideomotor_learn.body.stages import NetworkConfig
 from ideomotor_learn.body.synthetic import NAMES, write_synthetic
+from tests.unit.tiny_network import TINY
 
-TINY = NetworkConfig(
-    height=64,
-    width=96,
-    channels=(4, 6, 8, 8),
-    object_channels=(4, 6, 8),
-    object_size=16,
-    object_window=32.0,
-    crop_channels=(4, 6),
-    crop_size=8,
-    crop_window=8.0,
-)
 CONFIG = TrainConfig(steps=2, batch_size=4, bfloat16=False)
 
 

@@ -278,13 +278,13 @@ coordinate = st.floats(-1.0, 1.0)
 vector = st.tuples(coordinate, coordinate, coordinate).map(np.array)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(vector, vector)
 def test_se3_exp_and_log_are_inverse(v: np.ndarray, w: np.ndarray) -> None:
     np.testing.assert_allclose(se3_log(se3_exp(np.concatenate([v, w]))), np.concatenate([v, w]), atol=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(vector, vector)
 def test_skew_is_the_cross_product(a: np.ndarray, b: np.ndarray) -> None:
     np.testing.assert_allclose(skew(a) @ b, np.cross(a, b), atol=1e-12)

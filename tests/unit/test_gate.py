@@ -272,7 +272,7 @@ OPERATION = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     start=st.tuples(st.floats(-1, 1), st.floats(-2, 3)),
     operations=st.lists(st.tuples(OPERATION, st.integers(1, 40)), max_size=25),

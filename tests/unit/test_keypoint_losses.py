@@ -9,7 +9,7 @@ import torch
 from ideomotor_learn.body import losses
 from ideomotor_learn.body.geometry import backproject, project, to_ee
 from ideomotor_learn.body.network import KeypointNet, Prediction
-from ideomotor_learn.body.stages import NetworkConfig
+from tests.unit.tiny_network import TINY
 
 INTRINSICS = torch.tensor([[300.0, 310.0, 160.0, 120.0]])
 
@@ -124,19 +124,8 @@ def test_position_is_in_centimetres_in_space() -> None:
 
 def prediction() -> Prediction:
     torch.manual_seed(0)
-    config = NetworkConfig(
-        height=64,
-        width=96,
-        channels=(4, 6, 8, 8),
-        object_channels=(4, 6, 8),
-        object_size=16,
-        object_window=32.0,
-        crop_channels=(4, 6),
-        crop_size=8,
-        crop_window=8.0,
-    )
     with torch.no_grad():
-        return KeypointNet(config).eval()(torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.ones(2, 64, 96))
+        return KeypointNet(TINY).eval()(torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.ones(2, 64, 96))
 
 
 def test_residual_is_along_and_across_the_axis() -> None:

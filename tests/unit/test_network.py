@@ -20,19 +20,7 @@ from ideomotor_learn.body.layers import (
     soft_argmax,
 )
 from ideomotor_learn.body.network import Guide, Inference, KeypointNet
-from ideomotor_learn.body.stages import NetworkConfig
-
-TINY = NetworkConfig(
-    height=64,
-    width=96,
-    channels=(4, 6, 8, 8),
-    object_channels=(4, 6, 8),
-    object_size=16,
-    object_window=32.0,
-    crop_channels=(4, 6),
-    crop_size=8,
-    crop_window=8.0,
-)
+from tests.unit.tiny_network import TINY
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_suggested_motion_helps_more_than_the_last_joint_or_none() -> None:
     assert helped <= worst_after(0, 0.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 1000), st.floats(1.0, 6.0), st.floats(0.0, 3.0))
 def test_waving_respects_limits_and_starts_and_ends_at_rest(seed: int, duration: float, amplitude: float) -> None:
     rng = np.random.default_rng(seed)

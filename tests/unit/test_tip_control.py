@@ -211,7 +211,7 @@ def test_chain_without_actuated_joints_is_refused() -> None:
         InverseKinematics(KinematicChain.from_urdf(URDF, ee_link="iiwa_link_ee", base_link="iiwa_link_7"))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(0.1, 3)), min_size=1, max_size=7))
 def test_paths_keep_their_bounds_and_one_of_them_is_tight(rows: list[tuple[float, float, float]]) -> None:
     start, end, max_velocity = np.array(rows).T

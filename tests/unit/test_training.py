@@ -33,20 +33,12 @@ from ideomotor_learn.body.network import KeypointNet
 from ideomotor_learn.body.stages import NetworkConfig
 from ideomotor_learn.body.synthetic import write_synthetic
 from ideomotor_learn.body.train_keypoints import PRESETS, TrainConfig, Trainer, compute_losses, train
+from tests.unit.tiny_network import SMALL
 
-TINY = NetworkConfig(
-    height=64,
-    width=96,
-    channels=(8, 12, 16, 16),
-    object_channels=(8, 12, 16),
-    object_size=32,
-    object_window=64.0,
-    crop_channels=(8, 12),
-    crop_size=16,
-    crop_window=16.0,
-)
 PLAIN = AugmentConfig(flip=0, zoom=0, permute=0, colour=0, noise=0, depth_noise=0, holes=0)
-CONFIG = TrainConfig(steps=40, batch_size=4, network=TINY, augment=PLAIN, threads=1, bfloat16=False, learning_rate=1e-2)
+CONFIG = TrainConfig(
+    steps=40, batch_size=4, network=SMALL, augment=PLAIN, threads=1, bfloat16=False, learning_rate=1e-2
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +58,28 @@ def first_batch(data: DataSet, config: TrainConfig = CONFIG) -> Batch:
 
 
 def test_overfits_one_batch(data: DataSet) -> None:
-    batch, trainer = first_batch(data), Trainer.create(CONFIG)
-    totals = [trainer.step(batch) for _ in range(CONFIG.steps)]
-    assert totals[-1]["map"] < 0.6 * totals[0]["map"]
-    assert totals[-1]["refined"] < 0.95 * totals[0]["refined"]  # crops are displaced anew in every step
-    assert totals[-1]["mask"] < 0.7 * totals[0]["mask"]
-    assert totals[-1]["likelihood"] < totals[0]["likelihood"]
+    """The same images, the same crops (near the labels, displaced by the same amounts): every loss is learned.
+
+    Each bound fails when the gradient of that loss is taken away.
+    """
+    config = replace(CONFIG, guided=1.0, steps=60)
+    batch, trainer = first_batch(data, config), Trainer.create(config)
+    terms = []
+    for _ in range(config.steps):
+        torch.manual_seed(7)  # the crops' displacements
+        terms.append(trainer.step(batch))
+    first, last = terms[0], terms[-1]
+    for name, share in {
+        "map": 0.65,
+        "coarse": 0.1,
+        "object": 0.15,
+        "refined": 0.1,
+        "mask": 0.5,
+        "confidence": 0.4,
+        "reconstruction": 0.1,
+    }.items():
+        assert last[name] < share * first[name], name
+    assert last["likelihood"] < first["likelihood"] - 6.0
 
 
 def test_same_seed_same_weights(data: DataSet) -> None:
@@ -145,14 +153,14 @@ def test_refuses_a_checkpoint_of_another_network(data: DataSet, tmp_path: Path) 
         load_weights(tmp_path / "c.safetensors", KeypointNet(NetworkConfig()))
     (tmp_path / "bad.safetensors").write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match="cannot read"):
-        load_weights(tmp_path / "bad.safetensors", KeypointNet(TINY))
+        load_weights(tmp_path / "bad.safetensors", KeypointNet(SMALL))
 
 
 def test_weights_that_fit_are_taken(tmp_path: Path) -> None:
     """A network with another last stage takes the others, and says what it could not take."""
     given = Trainer.create(CONFIG)
     save_checkpoint(tmp_path / "c.safetensors", given, 0)
-    net = KeypointNet(replace(TINY, crop_channels=(6, 12)))
+    net = KeypointNet(replace(SMALL, crop_channels=(6, 12)))
     missing = load_matching(tmp_path / "c.safetensors", net)
     assert torch.equal(net.coarse.maps.weight, given.net.coarse.maps.weight)
     assert missing

@@ -163,7 +163,7 @@ def test_malformed_urdf_is_named(old: str, new: str, message: str) -> None:
         validate_urdf(TWO_LINKS.replace(old, new, 1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, len(IIWA)), st.integers(0, 60))
 def test_damaged_text_is_refused_or_still_loads(start: int, length: int) -> None:
     """Whatever a cut leaves over, the answer is a named error or a chain."""
@@ -249,7 +249,7 @@ tails = st.sampled_from(["", "\n", "\n\n", "\n<!-- </robot> -->\n", "  <!-- ende
 endings = st.sampled_from(["</robot>", "\n</robot>", "\r\n\t</robot >", "<!-- ü --> </robot\n>"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(names, min_size=2, max_size=8, unique=True), tails, endings, st.randoms())
 def test_retract_is_the_exact_inverse_of_extend(links: list[str], tail: str, ending: str, random: object) -> None:
     """Whatever the names and however the text ends, retracting gives the same characters back."""
