@@ -99,3 +99,28 @@ def test_waving_refuses_a_bad_start() -> None:
         excitation_trajectory(iiwa(), np.array([0, 3.0, 0, 0, 0, 0, 0]), np.random.default_rng(0))
     with pytest.raises(ExcitationError, match="below slowest"):
         excitation_trajectory(iiwa(), Q0, np.random.default_rng(0), ExcitationConfig(slowest=2.0, fastest=1.0))
+    with pytest.raises(ExcitationError, match=r"shake_fastest=2.0 is below shake_slowest=3.0"):
+        excitation_trajectory(
+            iiwa(), Q0, np.random.default_rng(0), ExcitationConfig(shake_slowest=3.0, shake_fastest=2.0)
+        )
+
+
+def test_waving_shakes_a_loose_part_of_the_object() -> None:
+    """A part on a spring that sags by 25 mm under its weight moves at least twice as far as without the shake."""
+
+    def stroke(seed: int, amplitude: float) -> float:
+        config = ExcitationConfig(shake_amplitude=amplitude)
+        wave = excitation_trajectory(iiwa(), Q0, np.random.default_rng(seed), config)
+        T = iiwa().forward_batch(wave.position)
+        dt, gravity = 1 / config.rate, np.array([0.0, 0.0, -9.81])
+        acceleration = np.gradient(np.gradient(T[:, :3, 3], dt, axis=0), dt, axis=0)
+        force = ((gravity - acceleration) * T[:, :3, 2]).sum(1)  # along the object, for each kilogram
+        stiffness, x, v, positions = 9.81 / 0.025, force[0] * 0.025 / 9.81, 0.0, []
+        for f in force:
+            v += dt * (f - stiffness * x - 0.4 * np.sqrt(stiffness) * v)
+            x += dt * v
+            positions.append(x)
+        return float(np.ptp(positions))
+
+    ratio = [stroke(seed, ExcitationConfig().shake_amplitude) / stroke(seed, 0.0) for seed in range(10)]
+    assert np.median(ratio) > 2.0
