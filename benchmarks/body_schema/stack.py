@@ -20,6 +20,7 @@ from ideomotor_sim.camera import R_BODY_OPTICAL
 
 LAUNCH_FILE = Path("launch/simulated.launch.xml")
 DOMAIN_ID = 77  # of the benchmark's nodes
+IMAGE_TOPICS = ("/camera/color/image_raw", "/camera/depth/image_rect_raw")
 START_TIMEOUT = 120.0  # [s]
 STOP_TIMEOUT = 20.0  # [s]
 
@@ -73,7 +74,7 @@ def robot_parameters(options: Options, seed: int, tool: str) -> dict[str, Any]:
         joints = [name for name in case.chain.actuated_names if name in names]
     angles = Rotation.from_matrix(T[:3, :3] @ R_BODY_OPTICAL.T).as_euler("xyz")
     ee_link = {"ee_link": options.ee_link}
-    sections = {
+    sections: dict[str, dict[str, Any]] = {
         "mujoco_sim": ee_link
         | {
             "joints": joints,
@@ -81,6 +82,9 @@ def robot_parameters(options: Options, seed: int, tool: str) -> dict[str, Any]:
             "camera_pose": [*T[:3, 3].tolist(), *angles.tolist()],
         },
         "safety_gate": {"joints": list(joints)},  # a copy: rcl reads no YAML aliases
+        "keypoint_detector": {
+            "qos_overrides": {topic: {"subscription": {"reliability": "reliable"}} for topic in IMAGE_TOPICS}
+        },
         "body_schema": dict(ee_link),
         "tip_controller": ee_link | {"joints": list(joints)},
     }
