@@ -25,9 +25,8 @@ from ideomotor.body.fit import Fit, FitConfig, Observations, fit_keypoints
 from ideomotor.body.frame_buffer import FrameBuffer
 from ideomotor.body.inner_joint import Joint, locate_joint
 from ideomotor.body.keypoints import KeypointError, Keypoints
-from ideomotor.body.noise import NoiseModel
 from ideomotor.body.observability import Observability, observability, suggest_motion
-from ideomotor.body.slip import Slip, SlipConfig, SlipDetector
+from ideomotor.body.slip import Slip, SlipConfig, SlipDetector, in_place
 from ideomotor.body.virtual_joints import HeldObject, build_extension, tip_covariance
 from ideomotor.config import Config, value
 from ideomotor.errors import IdeomotorError
@@ -61,7 +60,9 @@ class EstimatorConfig(Config):
     max_tip_std: float = value(0.012, "An extension is given when the tip is known so well [m].", ge=1e-4, le=1.0)
     min_inlier_ratio: float = value(0.4, "An extension is given when so many keypoints agree.", ge=0.0, le=1.0)
     min_confidence: float = value(0.3, "Median confidence below which the object is not seen.", ge=0.0, le=1.0)
-    drop_time: float = value(0.7, "The object is gone when it was not seen for so long [s].", ge=0.05, le=60.0)
+    drop_time: float = value(
+        1.0, "The object is gone when no keypoint was seen in its place for so long [s].", ge=0.05, le=60.0
+    )
     recover_time: float = value(
         3.0, "After a slip, the object is gone when no estimate is good for so long [s].", ge=0.1, le=60.0
     )
@@ -151,7 +152,7 @@ class BodySchemaEstimator:
         self._state = State.ESTIMATING
         self._extension: BodyExtension | None = None
         self._last_stamp = -np.inf
-        self._last_seen: float | None = None
+        self._last_seen = -np.inf
         self._slip_time = -np.inf
         self._restart()
 
@@ -188,16 +189,19 @@ class BodySchemaEstimator:
         if not self._expected_in_view(T_camera_ee):  # what is seen elsewhere, or nothing, says nothing of the object
             self._last_seen = stamp
             return self._estimate(stamp, None, "")
-        if self._not_seen(keypoints):
-            gone = self._last_seen is None or stamp - self._last_seen > self._configs.estimator.drop_time
-            if gone and self._state in (State.EXTENDED, State.SLIPPED):
-                return self._estimate(stamp, *self._dropped("the keypoints are gone"))
-            return self._estimate(stamp, None, "")
-        self._last_seen = stamp
-        self._buffer.append(replace(keypoints, stamp=stamp), T_camera_ee)
-        slip = self._test_slip(stamp, keypoints, T_camera_ee)
+        confident = self._confident(keypoints)
+        slip, seen = None, False
+        if confident:
+            self._buffer.append(replace(keypoints, stamp=stamp), T_camera_ee)
+            slip, seen = self._compare(stamp, keypoints, T_camera_ee)
         if slip is not None:
             return self._estimate(stamp, *self._slipped(slip))
+        if seen:
+            self._last_seen = stamp
+        elif self._gone(stamp):
+            return self._estimate(stamp, *self._dropped("no keypoint is seen where the object is held"))
+        if not confident:
+            return self._estimate(stamp, None, "")
         self._improve()
         return self._estimate(stamp, *self._transition())
 
@@ -230,15 +234,15 @@ class BodySchemaEstimator:
         uv = self._intrinsics.project(np.where(p[:, 2:] > 0, p, np.nan))
         return bool(((uv > 0) & (uv < size - 1)).all(axis=1).mean() >= 0.5)
 
-    def _not_seen(self, keypoints: Keypoints) -> bool:
-        return not keypoints.names or float(np.median(keypoints.confidence)) < self._configs.estimator.min_confidence
+    def _confident(self, keypoints: Keypoints) -> bool:
+        return bool(keypoints.names) and np.median(keypoints.confidence) >= self._configs.estimator.min_confidence
 
     # --- slip and drop -------------------------------------------------------------------------------------------
 
-    def _test_slip(self, stamp: float, keypoints: Keypoints, T_camera_ee: np.ndarray) -> Slip | None:
-        """Locate the inner joint, and test the innovations of the newest frame."""
+    def _compare(self, stamp: float, keypoints: Keypoints, T_camera_ee: np.ndarray) -> tuple[Slip | None, bool]:
+        """Locate the inner joint; return the slip if there was one, and whether the object may be in its place."""
         if self._fit is None or self._held is None:
-            return None
+            return None, True
         frame = _single(keypoints, T_camera_ee)
         points = ee_points(frame, self._intrinsics, self._fit)
         position, information = points.position[0], points.information[0] / self._scale2[:, None, None]
@@ -246,20 +250,22 @@ class BodySchemaEstimator:
             s = self._joint.first_moving
             self._joint_position = locate_joint(self._joint, position[s:], information[s:], self._joint_position)
         if self._state is not State.EXTENDED:
-            return None
-        residual = position - self._held.position_at(self._joint_position)
+            return None, True
+        place = self._held.position_at(self._joint_position)
         P = np.array([self._held.keypoint_covariance(k) for k in range(len(self._names))])
-        return self._slip.update(stamp, residual, information, P, self._noise)
+        information = np.linalg.solve(np.eye(3) + information @ P, information)  # (A^-1 + P)^-1
+        return self._slip.update(stamp, place, position, information), in_place(place, position, information)
 
     def _slipped(self, slip: Slip) -> tuple[State, str]:
         self._buffer.forget_before(slip.time)
         self._restart()
-        self._state, self._slip_time = State.SLIPPED, slip.time
-        moved = (
-            np.nanmedian(np.linalg.norm(slip.displacement, axis=1)) if np.isfinite(slip.displacement).any() else None
-        )
-        far = "lost the object" if moved is None else f"keypoints moved by {1e3 * moved:.0f} mm"
-        return self._state, f"{far} at {slip.time:.3f} s"
+        self._state, self._slip_time, self._last_seen = State.SLIPPED, slip.time, self._last_stamp
+        moved = float(np.median(np.linalg.norm(slip.displacement, axis=1)))
+        return self._state, f"keypoints moved by {1e3 * moved:.0f} mm at {slip.time:.3f} s"
+
+    def _gone(self, stamp: float) -> bool:
+        held = self._state in (State.EXTENDED, State.SLIPPED)
+        return held and stamp - self._last_seen > self._configs.estimator.drop_time
 
     def _dropped(self, reason: str) -> tuple[State, str]:
         self._buffer.forget_before(np.inf)
@@ -337,7 +343,6 @@ class BodySchemaEstimator:
         self._scale2 = (
             (self._fit.scale**2).mean(axis=1) if self._joint is None else np.full(len(self._names), scale2.mean())
         )
-        self._noise = self._fit.noise if self._joint is None else NoiseModel(0.5, 0.5, self._fit.noise.correlation_time)
 
     # --- state ---------------------------------------------------------------------------------------------------
 

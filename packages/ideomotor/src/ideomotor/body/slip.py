@@ -1,14 +1,16 @@
-r"""Has the grasp moved? A change detector over the innovations of all keypoints.
+r"""Has the grasp moved? A slip is a plausible rigid displacement of the object as it is known.
 
-For windows of several lengths n ending now, the displacement of keypoint k in the ee frame is
+Two explanations of the last n frames compete: the object is where it was, and keypoints are misdetected; or it was
+displaced by D in the end-effector frame. With keypoints y, their information A, the place p of the object before the
+slip and the bounded loss :math:`\varrho` (a misdetection costs a constant),
 
-.. math:: D_k = H_k^{-1} \sum_t w_{tk} A_{tk} \nu_{tk}, \quad H_k = \sum_t w_{tk} A_{tk}, \qquad
-          S_k = D_k^T \big( n\, g_n s_k^2 H_k^{-1} + P_k \big)^{-1} D_k ,
+.. math::
+    D = \arg\min_D \sum_{t,k} \varrho\big(\|D p_{tk} - y_{tk}\|^2_{A_{tk}}\big) + \|\log D\|^2_{\Sigma_D}, \qquad
+    G = \frac{1}{nK} \sum_{t,k} \varrho\big(\|p_{tk} - y_{tk}\|^2_{A_{tk}}\big)
+                              - \varrho\big(\|D p_{tk} - y_{tk}\|^2_{A_{tk}}\big) .
 
-with innovations :math:`\nu`, their information A, robust weights w about the window's median, :math:`P_k` the
-covariance of the estimate and :math:`g_n = 1^T C 1 / n^2` what averaging n correlated errors is worth. The object has
-slipped when the mean of the (bounded) :math:`S_k` is beyond what the detector's errors do, and most keypoints moved.
-One keypoint alone cannot raise an alarm.
+The object has slipped when G is a large share of the most it can be, and D is within its prior. Keypoints that a
+detector sees on something else, or shifted along the object, are far from p too; but no such D explains them.
 """
 
 from collections import deque
@@ -16,124 +18,104 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ideomotor.body.inner_joint import robust_loss, robust_weight, squared_distance
-from ideomotor.body.noise import NoiseModel
+from ideomotor.body.fit import se3_log, skew
+from ideomotor.body.inner_joint import SATURATION, robust_loss, robust_weight, rotation, squared_distance
 from ideomotor.config import Config, value
+
+ITERATIONS = 8  # of Gauss-Newton
+NEAR, NEAR_SIGMA = 0.024, 5.0  # a keypoint nearer to its place than that is in it [m], [sigma]
+FARTHEST = 3.0  # a displacement beyond so many standard deviations of its prior is none [sigma]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlipConfig(Config):
     """When the grasp counts as moved."""
 
-    threshold: float = value(40.0, "Mean squared displacement that is a slip [sigma^2].", ge=1.0, le=1e4)
+    window: int = value(12, "Frames that must agree on a displacement.", ge=3, le=100)
+    min_gain: float = value(0.4, "Share of the largest possible gain that is a slip.", ge=0.05, le=1.0)
     min_displacement: float = value(0.012, "Smallest displacement that is a slip [m].", ge=0.0, le=1.0)
-    moved_share: float = value(0.7, "Share of the keypoints that must have moved.", ge=0.1, le=1.0)
-    lost_time: float = value(0.7, "Keypoints that agree with nothing for so long count as a slip [s].", ge=0.1, le=10.0)
+    position_prior: float = value(0.05, "Standard deviation of a slip's translation [m].", ge=0.001, le=1.0)
+    rotation_prior: float = value(0.6, "Standard deviation of a slip's rotation [rad].", ge=0.01, le=3.0)
 
 
 @dataclass(frozen=True)
 class Slip:
     """A detected change of the grasp."""
 
-    time: float  # when it began [s]
-    displacement: np.ndarray  # (K, 3) of the keypoints in the ee frame [m]; NaN where a keypoint was not consistent
+    time: float  # of the first frame after it [s]
+    displacement: np.ndarray  # (K, 3) of the keypoints in the ee frame [m]
 
 
 @dataclass(frozen=True)
-class _Innovation:
+class _Frame:
     stamp: float
-    residual: np.ndarray  # (K, 3) [m]
+    place: np.ndarray  # (K, 3) [m]
+    position: np.ndarray  # (K, 3) [m]
     information: np.ndarray  # (K, 3, 3) [1/m^2]
 
 
 class SlipDetector:
-    """Sees one innovation a frame; memory and work are bounded by the longest window."""
-
-    WINDOWS = (9, 15, 24)  # frames; shorter ones take a short misdetection for a slip
+    """Sees one frame at a time; memory and work are bounded by the window."""
 
     def __init__(self, config: SlipConfig | None = None) -> None:
         self._config = config or SlipConfig()
-        self._recent: deque[_Innovation] = deque(maxlen=self.WINDOWS[-1])
-        self._lost_since: float | None = None
+        self._recent: deque[_Frame] = deque(maxlen=self._config.window)
 
     def reset(self) -> None:
-        """Forget all innovations."""
+        """Forget all frames."""
         self._recent.clear()
-        self._lost_since = None
 
-    def update(
-        self,
-        stamp: float,
-        residual: np.ndarray,
-        information: np.ndarray,
-        prediction_covariance: np.ndarray,
-        noise: NoiseModel,
-    ) -> Slip | None:
-        """Take the innovation of one frame; return the slip if there was one.
+    def update(self, stamp: float, place: np.ndarray, position: np.ndarray, information: np.ndarray) -> Slip | None:
+        """Take one frame; return the slip if there was one.
 
         Args:
             stamp: time of the frame [s].
-            residual: observed minus predicted keypoints in the ee frame, shape (K, 3) [m].
-            information: of the observations, in the noise scale of the fit, shape (K, 3, 3) [1/m^2].
-            prediction_covariance: of the predicted keypoints, shape (K, 3, 3) [m^2].
-            noise: of whitened residuals.
+            place: where the keypoints are in the ee frame unless the object slipped, shape (K, 3) [m].
+            position: observed keypoints in the ee frame, shape (K, 3) [m].
+            information: of the difference between the two, shape (K, 3, 3) [1/m^2].
         """
-        self._recent.append(_Innovation(stamp, residual, information))
-        nu = np.array([i.residual for i in self._recent])  # (N, K, 3)
-        A = np.array([i.information for i in self._recent])  # (N, K, 3, 3)
-        stamps = np.array([i.stamp for i in self._recent])
-        for n in self.WINDOWS:
-            if n > len(stamps):
-                break
-            displacement = self._displacement(nu[-n:], A[-n:], stamps[-n:], prediction_covariance, noise)
-            if displacement is not None:
-                return Slip(self._onset(stamps, nu, A, displacement), displacement)
-        return self._lost(stamp, residual, information, prediction_covariance)
-
-    def _displacement(
-        self, nu: np.ndarray, A: np.ndarray, stamps: np.ndarray, P: np.ndarray, noise: NoiseModel
-    ) -> np.ndarray | None:
-        """Return the displacements, shape (K, 3) [m], if they are a slip."""
-        centre = np.median(nu, axis=0)  # (K, 3)
-        far = np.linalg.norm(centre, axis=1) > 0.5 * self._config.min_displacement
-        if far.mean() < 0.5 * self._config.moved_share:
+        self._recent.append(_Frame(stamp, place, position, information))
+        p, y, A = (np.array([getattr(f, n) for f in self._recent]) for n in ("place", "position", "information"))
+        off = np.linalg.norm(np.median(y - p, axis=0), axis=1)  # (K,)
+        if len(p) < self._config.window or np.median(off) < self._config.min_displacement:
             return None  # the usual case, at once
-        w = robust_weight(squared_distance(nu - centre, A))  # (N, K)
-        consistent = w.mean(0) > 0.4  # (K,) most of the window agrees with its median
-        seen = A.any(axis=(0, 2, 3))  # (K,)
-        H = (w[..., None, None] * A).sum(0) + 1e-3 * np.eye(3)  # (K, 3, 3)
-        D = np.linalg.solve(H, ((w[..., None, None] * A) @ nu[..., None]).sum(0))[..., 0]  # (K, 3)
-        correlated = noise.covariance(stamps).mean()  # g_n in units of the fit's scale
-        spread = len(nu) * max(correlated, 0.02) * np.linalg.inv(H) * w.mean(0)[:, None, None] + P
-        S = (D * np.linalg.solve(spread, D[..., None])[..., 0]).sum(-1)  # (K,)
-        threshold, usable = self._config.threshold, consistent & seen
-        if usable.sum() < max(1, len(S) / 2):
+        D = _displacement(p, y, A, self._config)
+        if D is None:
             return None
-        moved = usable & (threshold / 2 < S) & (np.linalg.norm(D, axis=1) > self._config.min_displacement)
-        if moved.sum() < self._config.moved_share * usable.sum() or not moved[np.argmax(usable)]:
-            return None  # a joint inside the object moves many keypoints, but not the one next to the gripper
-        if np.minimum(S[usable], 3 * threshold).mean() < threshold:
+        gain = robust_loss(squared_distance(p - y, A)) - robust_loss(squared_distance(_moved(D, p) - y, A))  # (n, K)
+        if gain.mean() < self._config.min_gain * SATURATION:
             return None
-        return np.where(usable[:, None], D, np.nan)
+        after = np.cumsum(gain.sum(1)[::-1])[::-1]  # gain of a change before frame t (CUSUM)
+        return Slip(self._recent[int(np.argmax(after))].stamp, _moved(D, place) - place)
 
-    @staticmethod
-    def _onset(stamps: np.ndarray, nu: np.ndarray, A: np.ndarray, displacement: np.ndarray) -> float:
-        """Return the time after which the displaced object explains the innovations best (maximum of a CUSUM)."""
-        known = np.isfinite(displacement).all(1)
-        D = np.where(known[:, None], displacement, 0.0)
-        gain = robust_loss(squared_distance(nu, A)) - robust_loss(squared_distance(nu - D, A))  # (N, K)
-        after = np.cumsum((gain * known).sum(1)[::-1])[::-1]  # gain of a change before frame t
-        return float(stamps[int(np.argmax(after))])
 
-    def _lost(self, stamp: float, residual: np.ndarray, A: np.ndarray, P: np.ndarray) -> Slip | None:
-        """Return a slip when most keypoints have long been far from the prediction without agreeing on a new place."""
-        d2 = squared_distance(residual, A) / (1 + np.einsum("kij,kji->k", A, P))
-        far = (d2 > 25.0) & (np.linalg.norm(residual, axis=1) > 2 * self._config.min_displacement)
-        if far.mean() < self._config.moved_share:
-            self._lost_since = None
-        elif self._lost_since is None:
-            self._lost_since = stamp
-        elif stamp - self._lost_since >= self._config.lost_time:
-            since, self._lost_since = self._lost_since, None
-            return Slip(since, np.full_like(residual, np.nan))
-        return None
+def in_place(place: np.ndarray, position: np.ndarray, information: np.ndarray) -> bool:
+    """Return whether at least one keypoint is where it was; arguments as of `SlipDetector.update`."""
+    r = position - place
+    return bool(((squared_distance(r, information) < NEAR_SIGMA**2) | (np.linalg.norm(r, axis=-1) < NEAR)).any())
+
+
+def _displacement(p: np.ndarray, y: np.ndarray, A: np.ndarray, config: SlipConfig) -> np.ndarray | None:
+    """Return D, shape (4, 4), from n frames, shapes (n, K, 3) and (n, K, 3, 3); None if it is not plausible."""
+    prior = np.repeat([config.position_prior**-2, config.rotation_prior**-2], 3)  # (6,)
+    D = np.eye(4)
+    for q, z, C in ((np.median(p, 0)[None], np.median(y, 0)[None], A.sum(0)[None]), (p, y, A)):
+        for _ in range(ITERATIONS):
+            r = _moved(D, q) - z  # (n, K, 3)
+            # The medians are robust themselves; the frames are not.
+            W = C if q is not p else C * robust_weight(squared_distance(r, C))[..., None, None]
+            J = np.zeros((*r.shape, 6))  # of D q by (translation, rotation about the place where D takes the ee frame)
+            J[..., :3], J[..., 3:] = np.eye(3), -skew(r + z - D[:3, 3])
+            J, W_J = J.reshape(-1, 6), (W @ J).reshape(-1, 6)
+            step = -np.linalg.solve(J.T @ W_J + np.diag(prior), W_J.T @ r.ravel() + prior * se3_log(D))
+            D = D.copy()
+            D[:3, 3] += step[:3]
+            D[:3, :3] = rotation(step[3:]) @ D[:3, :3]
+            if np.abs(step).max() < 1e-4:
+                break
+    return D if prior @ se3_log(D) ** 2 < FARTHEST**2 else None
+
+
+def _moved(D: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return D p for points of shape (..., 3)."""
+    return points @ D[:3, :3].T + D[:3, 3]
