@@ -29,6 +29,7 @@ NEAREST = 0.05  # [m] no keypoint is nearer to the camera; keeps the projection 
 LONGEST_STEP = 0.2  # [m] of one Gauss-Newton step, for views where only the prior bounds the depth
 SCALE_PSEUDO_COUNT = 10.0  # observations that the detector's own covariance is worth
 DIMENSIONS = np.array([[2.0], [1.0]])  # of the residuals of a pixel and of a depth
+GENERATORS = np.array([[0, 0, 0, 0, 0, -1, 0, 1, 0], [0, 0, 1, 0, 0, 0, -1, 0, 0], [0, -1, 0, 1, 0, 0, 0, 0, 0]], float)
 MEDIAN_CHI2 = np.array([[1.386], [0.455]])  # median of chi-square with so many degrees of freedom
 
 
@@ -356,10 +357,8 @@ def _nearest_to_rays(direction: np.ndarray, R: np.ndarray, t: np.ndarray) -> np.
 
 
 def skew(v: np.ndarray) -> np.ndarray:
-    """Return [v]x with [v]x a = v x a, shape (..., 3, 3)."""
-    m = np.zeros((*v.shape[:-1], 3, 3))
-    m[..., 0, 1], m[..., 0, 2], m[..., 1, 2] = -v[..., 2], v[..., 1], -v[..., 0]
-    return m - np.swapaxes(m, -1, -2)
+    """Return [v]x with [v]x a = v x a, shape (..., 3, 3): the sum of v_i times the generators of SO(3)."""
+    return (v @ GENERATORS).reshape(*v.shape, 3)
 
 
 def se3_exp(xi: np.ndarray) -> np.ndarray:
