@@ -8,9 +8,10 @@ from std_srvs.srv import Trigger
 
 from ideomotor.body.urdf import description_sha256
 from ideomotor_interfaces.action import EstimateBodySchema
-from ideomotor_interfaces.msg import BodySchema
+from ideomotor_interfaces.msg import BodySchema, KeypointArray
+from ideomotor_nodes import convert
 from ideomotor_nodes.body_schema_outputs import TIP_FRAME
-from tests.graph.body_rig import CONSUMER, EE_LINK, URDF, BodyRig
+from tests.graph.body_rig import CONSUMER, EE_LINK, OPTICAL, URDF, BodyRig
 from tests.graph.conftest import Graph
 
 Result = EstimateBodySchema.Result
@@ -143,6 +144,18 @@ def test_what_is_missing_is_named(graph: Graph, missing: str, code: int) -> None
         rig.node.joint_states.clear()
     status, result = rig.result(rig.begin(duration=0.5))
     assert (status, result.error_code) == (GoalStatus.STATUS_ABORTED, code), result.error_msg
+
+
+def test_a_frame_ahead_of_the_clock_waits_for_its_joint_states(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated time stands still while the node is busy: keypoints can come before the clock that belongs to them."""
+    rig = BodyRig(graph)
+    stamp = rig.node.now() + 0.2
+    monkeypatch.setattr(rig.node, "now", lambda: stamp - 0.1)
+    message = KeypointArray(header=convert.header(stamp, OPTICAL))
+    rig.node._on_keypoints(message)
+    assert list(rig.node._waiting) == [message]
+    rig.node._on_joint_states(convert.joint_state_msg(rig.chain.joint_names, rig.q, stamp + 0.005))
+    assert not rig.node._waiting
 
 
 def test_a_second_goal_is_busy(graph: Graph) -> None:
