@@ -57,6 +57,18 @@ def test_dry_run(launch_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "[echo-1] echo 'a b'\n"
 
 
+def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
+    """`ideomotor inspect ROBOT | head -1`."""
+    robot = Path(__file__).parents[2] / "urdf" / "solo12.urdf.xacro"
+    code = f"import ideomotor.cli; ideomotor.cli.main(['inspect', {str(robot)!r}])"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        error = process.stderr.read().decode()
+    assert (process.returncode, error) == (0, "")
+
+
 def test_unknown_launch_arguments_are_refused(launch_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of("up", launch_file, "m:=1") == 2
     assert "unknown arguments m; declared are n" in capsys.readouterr().err

@@ -238,3 +238,6 @@ def test_declared_arguments(tmp_path: Path) -> None:
 def test_command_line_shows_parameters(tmp_path: Path) -> None:
     (line,) = load(tmp_path, "<node exec='echo'><param name='a' value='1'/></node>")
     assert line == "echo --ros-args --params-file '<</**:\n  ros__parameters:\n    a: 1>>'"
+    (line,) = load(tmp_path, f"<node exec='echo'><param name='a' value='{'x' * 5000}' type='str'/></node>")
+    assert len(line) < 500
+    assert "characters)" in line

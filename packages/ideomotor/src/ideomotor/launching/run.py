@@ -19,6 +19,7 @@ from ideomotor.launching.elements import LaunchError
 from ideomotor.launching.process import OUTPUTS, ParameterFile, Process
 
 GROUP_TIMEOUT = 1.0  # what a process leaves behind has this long to end by itself [s]
+_SHOWN = 400  # characters of a parameter file in `command_line`
 
 
 def run_launch(processes: Sequence[Process], screen: TextIO, log_folder: Path | None = None) -> int:
@@ -59,9 +60,14 @@ def run_launch(processes: Sequence[Process], screen: TextIO, log_folder: Path | 
 
 
 def command_line(process: Process) -> str:
-    """Return the command of a process as one would type it; parameter files by their text."""
-    words = (w if isinstance(w, str) else f"<<{w.text.strip()}>>" for w in process.command)
+    """Return the command of a process as one would type it; a parameter file by its text, or its beginning."""
+    words = (w if isinstance(w, str) else f"<<{_beginning(w.text.strip())}>>" for w in process.command)
     return shlex.join(words)
+
+
+def _beginning(text: str) -> str:
+    """Return the text, or what of it fits a screen: a robot description is hundreds of lines."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ... ({len(text)} characters)"
 
 
 def _write_parameters(process: Process, folder: Path) -> list[str]:
