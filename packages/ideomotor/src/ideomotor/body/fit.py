@@ -180,7 +180,7 @@ def fit_keypoints(
         if largest < config.tolerance:
             break
     kappa = correlation(observations.stamp, config.correlation_time)
-    residual, root_weight = (x.reshape(-1, len(kappa)).T for x in (terms.residual, terms.root_weight))  # (T, 3 K)
+    residual, root_weight = (x.reshape(-1, len(kappa)) for x in (terms.residual, terms.root_weight))  # (3 K, T)
     noise = NoiseModel(*variances(kappa, residual, root_weight), config.correlation_time)
     covariance = estimation_covariance(H, problem.prior_information, terms.rows, noise, kappa)
     return Fit(position, covariance, T_correction, terms.weight[0].T, terms.weight[1].T, terms.scale.T, noise)

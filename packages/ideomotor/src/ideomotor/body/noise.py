@@ -56,7 +56,7 @@ def noise_model(
     """
     T = len(stamp)
     kappa = correlation(stamp, correlation_time)
-    white, correlated = variances(kappa, residual.reshape(T, -1), root_weight.reshape(T, -1))
+    white, correlated = variances(kappa, residual.reshape(T, -1).T, root_weight.reshape(T, -1).T)
     return NoiseModel(white, correlated, correlation_time)
 
 
@@ -70,8 +70,8 @@ def variances(kappa: np.ndarray, residual: np.ndarray, root_weight: np.ndarray) 
 
     Args:
         kappa: the correlation at the times of the residuals, shape (T, T).
-        residual: whitened and weighted, shape (T, S).
-        root_weight: square roots of the weights in [0, 1], shape (T, S).
+        residual: whitened and weighted, shape (S, T).
+        root_weight: square roots of the weights in [0, 1], shape (S, T).
     """
     e, w, T = residual, root_weight, len(kappa)
     n1 = float(np.vdot(w, w)) / T
@@ -81,8 +81,8 @@ def variances(kappa: np.ndarray, residual: np.ndarray, root_weight: np.ndarray) 
     near.flat[:: T + 1] = 0.0
     pairs, kappa_mean = near @ np.ones(T), kappa @ np.ones(T) / T  # G 1, kappa 1 / T
     pair_sum = max(float(pairs.sum()), 1e-12)
-    n2 = float(np.vdot(w, near @ w)) / pair_sum
-    e2, e_near_e = float(np.vdot(e, e)), float(np.vdot(e, near @ e))
+    n2 = float(np.vdot(w, w @ near)) / pair_sum
+    e2, e_near_e = float(np.vdot(e, e)), float(np.vdot(e, e @ near))
     # The traces written out, with M = 1 - 11^T/T and no diagonal in G.
     a11, a12 = n1 * (T - 1), n1 * float(T - kappa_mean.sum())
     a21 = -n2 * pair_sum / T
@@ -133,9 +133,9 @@ def estimation_covariance(
     """
     K, P, _, T = rows.shape
     B = rows.reshape(K, P, -1)
-    CB = noise.white * B + noise.correlated * (rows.reshape(-1, T) @ kappa).reshape(B.shape)
-    meat = information(CB @ B.transpose(0, 2, 1))
-    meat.flat[:: len(H) + 1] += prior
+    kappa_B = (rows.reshape(-1, T) @ kappa).reshape(B.shape)
+    meat = noise.correlated * information(kappa_B @ B.transpose(0, 2, 1)) + noise.white * H  # H has B^T B and the prior
+    meat.flat[:: len(H) + 1] += (1.0 - noise.white) * prior
     H_inv = np.linalg.inv(H)
     covariance = H_inv @ meat @ H_inv
     return 0.5 * (covariance + covariance.T)
