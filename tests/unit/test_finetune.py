@@ -1,5 +1,7 @@
 """Fine-tuning on a recording of a new object: no labels enter, and its error on other frames falls."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ideomotor.artefacts import ArtefactError
 from ideomotor.body.camera import Intrinsics
 from ideomotor.body.detector import KeypointDetector
 from ideomotor.body.keypoints import Keypoints
@@ -87,6 +90,16 @@ def test_the_artefact_gives_its_network_back(artefact: Path, recording: DataSet)
         uv, _, z, _, _ = graph(torch.from_numpy(sample.rgb.copy())[None], torch.from_numpy(depth)[None])
     np.testing.assert_allclose(found.uv, uv[0].numpy(), atol=1e-3)
     np.testing.assert_allclose(found.depth, z[0].numpy(), atol=1e-4)
+
+
+def test_the_artefact_of_another_network_is_refused(artefact: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(artefact, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["extra"]["network"]["crop_channels"] = [4, 8]
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtefactError, match=r"net\.refine\..* has shape .* expected .*: it was exported by another"):
+        load_network(other)
 
 
 def test_pseudo_labels_are_better_than_the_detections(recording: DataSet) -> None:

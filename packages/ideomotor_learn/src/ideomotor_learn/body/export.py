@@ -108,8 +108,13 @@ def load_network(artefact: Path) -> KeypointNet:
     net = KeypointNet(config).eval()
     with torch.no_grad():
         for name, parameter in net.named_parameters():
-            if f"net.{name}" in weights:
-                parameter.copy_(weights[f"net.{name}"])
+            given = weights.get(f"net.{name}", parameter)
+            if given.shape != parameter.shape:
+                raise ArtefactError(
+                    f"{artefact}: net.{name} has shape {tuple(given.shape)}, expected {tuple(parameter.shape)}: it was "
+                    "exported by another version"
+                )
+            parameter.copy_(given)
         for name, module in net.named_modules():
             if isinstance(module, torch.nn.BatchNorm2d):  # its convolution is the module before it
                 parent, index = name.rsplit(".", 1)
