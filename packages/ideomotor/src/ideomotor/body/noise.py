@@ -90,7 +90,7 @@ def variances(kappa: np.ndarray, residual: np.ndarray, root_weight: np.ndarray) 
     total = max(e2 / a11, 1e-3)
     determinant = a11 * a22 - a12 * a21
     if abs(determinant) > 1e-9 * abs(a11 * a22):
-        correlated = float(np.clip((a11 * e_near_e - a21 * e2) / determinant, 0.0, 10 * total))
+        correlated = min(max((a11 * e_near_e - a21 * e2) / determinant, 0.0), 10 * total)
     else:  # no frames that are close in time, or nothing but: the parts cannot be told apart
         correlated = 0.5 * e2 / a11
     return max((e2 - correlated * a12) / a11, 0.05 * total), correlated
