@@ -1,9 +1,16 @@
-"""Bounded memory of observations: all of the recent past, and ever fewer of what was before."""
+"""Bounded memory of observations: all of the recent past, and ever fewer of what was before.
+
+An arm at rest shows the same view with the same error of the detector again and again: a few frames of it say as much
+as minutes, which would replace all other views and be taken for as many independent measurements.
+"""
 
 import numpy as np
 
 from ideomotor.body.fit import Observations
 from ideomotor.body.keypoints import Keypoints
+
+AT_REST = 15  # most consecutive frames of one view
+SAME_VIEW = 0.005  # largest change of an entry of the ee frame's pose in one view [1] or [m]
 
 
 class FrameBuffer:
@@ -23,7 +30,10 @@ class FrameBuffer:
 
     def append(self, frame: Keypoints, T_camera_ee: np.ndarray) -> None:
         """Add the newest frame."""
-        if self._count == self._capacity:
+        last = self._arrays["T_camera_ee"][max(self._count - AT_REST, 0) : self._count]
+        if len(last) == AT_REST and np.abs(last - T_camera_ee).max() < SAME_VIEW:
+            self._keep(np.delete(np.arange(self._count), self._count - AT_REST))
+        elif self._count == self._capacity:
             half = self._capacity // 2
             self._keep(np.concatenate([np.arange(0, half, 2), np.arange(half, self._count)]))
         self._arrays["T_camera_ee"][self._count] = T_camera_ee
