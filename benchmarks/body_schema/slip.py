@@ -1,9 +1,12 @@
 """Slips over ROS: how soon body_schema says so, how good the tip is one second later, how often it is wrong.
 
 The arm keeps waving through the safety gate. At an unannounced moment the simulator moves the object in the gripper by
-20 to 60 mm and turns it by 30 degrees. Detection is the arrival of the node's own SLIPPED message, in simulated time;
-the recovered tip is the one on /tf one second after that.
+20 to 60 mm and turns it by 30 degrees. Detection is the arrival of the node's own SLIPPED or DROPPED message, in
+simulated time; the recovered tip is the newest one on /tf one second after that, or, when nothing was said, when the
+time for it was over. Without an extension the end-effector link counts as the tip.
 """
+
+import sys
 
 import numpy as np
 from geometry_msgs.msg import Pose
@@ -20,7 +23,7 @@ from ideomotor.body.excitation import ExcitationConfig, Trajectory, excitation_t
 from ideomotor_interfaces.msg import BodySchema
 from ideomotor_interfaces.srv import DisplaceObject
 from ideomotor_nodes import convert
-from ideomotor_nodes.client import BodySchemaClient
+from ideomotor_nodes.client import BodySchemaClient, ClientError
 from ideomotor_nodes.qos import COMMAND, TF
 
 QUIET_TIME = 20.0  # [s] without a slip, per seed
@@ -94,45 +97,60 @@ def measure(options: Options) -> dict[str, Cases]:
 
 def _run(client: WavingClient, options: Options, seed: int, result: dict[str, Cases]) -> None:
     rng = np.random.default_rng([seed, 7])
-    client.estimate(3.0)
+    client.wait_for(lambda: client.description is not None, "robot_description", 10.0)
     assert client.description is not None
     chain = KinematicChain.from_urdf(client.description, ee_link=options.ee_link)
-    client.wave(chain, rng, QUIET_TIME)
-    start = client.time
-    client.run_until(start + QUIET_TIME)
-    minutes = (client.time - start) / 60.0
-    result["slip_false_alarms_per_min"].append((seed, len(client.alarms) / minutes))
+    if _extended(client, seed):
+        client.wave(chain, rng, QUIET_TIME)
+        start, known = client.time, len(client.alarms)
+        client.run_until(start + QUIET_TIME)
+        last = client.tips[-1][0] if client.tips else start  # after a drop nothing is left to raise an alarm about
+        result["slip_false_alarms_per_min"].append((seed, 60.0 * (len(client.alarms) - known) / max(last - start, 1.0)))
     for _ in range(SLIPS):
         _slip(client, chain, rng, seed, result)
+
+
+def _extended(client: WavingClient, seed: int) -> bool:
+    """Return whether there is an extension, after another estimation if need be."""
+    if client.schema is not None and client.schema.state == BodySchema.EXTENDED:
+        return True
+    try:
+        client.estimate(3.0)
+    except ClientError as error:
+        sys.stderr.write(f"slip, seed {seed}: {error}\n")
+        return False
+    return True
 
 
 def _slip(
     client: WavingClient, chain: KinematicChain, rng: np.random.Generator, seed: int, result: dict[str, Cases]
 ) -> None:
-    """Let the object slip once; the next slip starts from a good estimate again."""
-    if client.schema is None or client.schema.state != BodySchema.EXTENDED:
-        client.estimate(3.0)
+    """Let the object slip once, from a good estimate; without one the slip is missed."""
+    extended = _extended(client, seed)
     client.wave(chain, rng, 20.0)
     client.run_until(client.time + rng.uniform(2.0, 4.0))
     known = len(client.alarms)
-    request = DisplaceObject.Request(displacement=_displacement(rng))
-    answer = client.displace.call_async(request)
+    answer = client.displace.call_async(DisplaceObject.Request(displacement=_displacement(rng)))
     client.wait_for(answer.done, "answer of sim/displace_object", 5.0)
     begin = client.time
-    limit = begin + DETECTION_TIMEOUT
-    client.wait_for(lambda: len(client.alarms) > known or client.time > limit, "end of the slip", 60.0)
+    due = begin + (DETECTION_TIMEOUT if extended else RECOVERY_TIME)
+    client.wait_for(lambda: len(client.alarms) > known or client.time > due, "end of the slip", 60.0)
     found = len(client.alarms) > known
     result["slip_missed"].append((seed, 100.0 * (not found)))
     if found:
         result["slip_detect"].append((seed, client.alarms[known] - begin))
         due = client.alarms[known] + RECOVERY_TIME
         client.run_until(due)
-        newest = [position for stamp, position in client.tips if begin < stamp <= due]
-        if newest:
-            result["slip_recovered_tip_error"].append(
-                (seed, 1e3 * float(np.linalg.norm(newest[-1] - _true_tip(client, chain))))
-            )
+    error = np.linalg.norm(_known_tip(client, due) - _true_tip(client, chain))
+    result["slip_recovered_tip_error"].append((seed, 1e3 * float(error)))
     client.run_until(client.time + 2.0)
+
+
+def _known_tip(client: WavingClient, due: float) -> np.ndarray:
+    """Return the tip that users of the body schema go by, in the end-effector frame, shape (3,) [m]."""
+    kept = client.schema is not None and client.schema.state in (BodySchema.EXTENDED, BodySchema.SLIPPED)
+    tips = [position for stamp, position in client.tips if kept and stamp <= due]
+    return tips[-1] if tips else np.zeros(3)
 
 
 def _displacement(rng: np.random.Generator) -> Pose:
