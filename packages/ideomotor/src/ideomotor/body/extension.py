@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import pinocchio as pin
 
 from ideomotor.errors import IdeomotorError
 
@@ -62,10 +62,10 @@ class VirtualJoint:
     def transform(self) -> np.ndarray:
         """Return ``T_parent_child`` at ``position``, shape (4, 4)."""
         T = np.eye(4)
-        T[:3, 3], T[:3, :3] = self.xyz, Rotation.from_euler("xyz", self.rpy).as_matrix()
+        T[:3, 3], T[:3, :3] = self.xyz, pin.rpy.rpyToMatrix(self.rpy)
         motion = np.eye(4)
         if self.axis is not None and self.type is JointType.REVOLUTE:
-            motion[:3, :3] = Rotation.from_rotvec(self.position * self.axis).as_matrix()
+            motion[:3, :3] = pin.exp3(self.position * self.axis)
         elif self.axis is not None:
             motion[:3, 3] = self.position * self.axis
         return T @ motion

@@ -318,7 +318,8 @@ def displacement(old: BodyExtension, new: BodyExtension) -> float:
     if [(j.name, j.type) for j in old.joints] != [(j.name, j.type) for j in new.joints]:
         return float("inf")
     position = {joint.name: joint.position for joint in new.joints}
-    posed = replace(old, joints=tuple(replace(j, position=position[j.name]) for j in old.joints))
+    moved = (j if j.position == position[j.name] else replace(j, position=position[j.name]) for j in old.joints)
+    posed = replace(old, joints=tuple(moved))
     before, after = posed.link_poses(), new.link_poses()
     return max(float(np.linalg.norm(before[link][:3, 3] - after[link][:3, 3])) for link in new.keypoint_links)
 
