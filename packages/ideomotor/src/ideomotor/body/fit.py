@@ -27,7 +27,10 @@ from ideomotor.errors import IdeomotorError
 
 NEAREST = 0.05  # [m] no keypoint is nearer to the camera; keeps the projection differentiable
 LONGEST_STEP = 0.2  # [m] of one Gauss-Newton step, for views where only the prior bounds the depth
-SCALE_PSEUDO_COUNT = 10.0  # observations that the detector's own covariance is worth
+SCALE_PSEUDO_COUNT = 100.0  # observations that the detector's own covariance is worth
+START_BLUR = 0.006  # [m] error of the detector that neighbouring views share; two points this near agree
+START_CANDIDATES = 16  # frames whose points are tried as a start
+START_LOYALTY = 1.5  # so much better must another start be than the fit before
 DIMENSIONS = np.array([[2.0], [1.0]])  # of the residuals of a pixel and of a depth
 GENERATORS = np.array([[0, 0, 0, 0, 0, -1, 0, 1, 0], [0, 0, 1, 0, 0, 0, -1, 0, 0], [0, -1, 0, 1, 0, 0, 0, 0, 0]], float)
 MEDIAN_CHI2 = np.array([[1.386], [0.455]])  # median of chi-square with so many degrees of freedom
@@ -42,9 +45,8 @@ class FitConfig(Config):
     """How keypoint positions are estimated."""
 
     refine_camera: bool = value(False, "Also estimate a correction of the camera pose.")
-    inlier_probability: float = value(
-        0.95, "Upper bound of a keypoint's prior probability to be right.", ge=0.5, le=1.0
-    )
+    inlier_probability: float = value(0.8, "Upper bound of a keypoint's prior probability to be right.", ge=0.5, le=1.0)
+    outlier_range: float = value(0.3, "Range in which wrong keypoints are spread: the object [m].", ge=0.01, le=100.0)
     depth_inlier_probability: float = value(0.9, "Prior probability that a depth is right.", ge=0.5, le=0.999)
     depth_range: float = value(2.0, "Range in which wrong depths are spread [m].", ge=0.1, le=100.0)
     position_prior: float = value(0.5, "Prior standard deviation of a keypoint in the ee frame [m].", ge=0.01, le=10.0)
@@ -148,7 +150,8 @@ def fit_keypoints(
 ) -> Fit:
     """Return the robust maximum a posteriori positions, with covariance.
 
-    1. Start at the median of the back-projected points, or at the point nearest to all rays (or at ``start``).
+    1. Start where most of the back-projected points agree (the mean of both ends of an object is neither), or at the
+       point nearest to all rays, or at ``start`` unless another place is clearly better.
     2. Repeat: inlier probabilities and noise scales (E step), one Gauss-Newton step (M step).
     3. Covariance from the noise model of the residuals, which are correlated over time; all but the positions is that
        of the last linearisation, from which the last step led no further than the tolerance.
@@ -159,13 +162,11 @@ def fit_keypoints(
     config = config or DEFAULTS
     problem = _Problem(observations, intrinsics, config)
     if start is None:
-        position, T_correction, scale = problem.initial_positions(observations), np.eye(4), None
+        position, _ = problem.start(observations)
+        T_correction, scale = np.eye(4), None if config.refine_camera else np.ones((2, len(position)))
     else:
-        position, T_correction, scale = start.position_ee, start.T_camera_corrected, start.scale.T
-        astray = start.weight.mean(axis=0) < 0.5  # (K,) a start that most frames contradict would keep itself alive
-        if astray.any():
-            position = np.where(astray[:, None], problem.initial_positions(observations), position)
-            scale = np.where(astray, problem.initial_scale(position), scale)
+        position, elsewhere = problem.start(observations, start)
+        T_correction, scale = start.T_camera_corrected, np.where(elsewhere, 1.0, start.scale.T)
     for _ in range(config.iterations):
         terms = problem.linearise(position, T_correction, scale)
         H, b = problem.normal_equations(terms, position, T_correction)
@@ -220,8 +221,10 @@ class _Problem:
         l11 = np.sqrt(c[1, 1] - l10**2)
         # The lower triangle (uu, vu, vv) of W, W^T W = Sigma^-1, by the derivative of (u, v) by the ray, (3, K, T).
         self.whiten = np.array([camera.fx / l00, -camera.fx * l10 / (l00 * l11), camera.fy / l11])
+        metres = np.where(has_depth, depth, 1.0)
+        self.variance = (2 * l00 * l11 * metres**2 / (camera.fx * camera.fy) + depth_std**2) / 3  # (K, T) [m^2], a mean
         p = np.minimum(obs.confidence.T, config.inlier_probability)
-        p_depth, area = config.depth_inlier_probability, camera.width * camera.height
+        p_depth, area = config.depth_inlier_probability, camera.fx * camera.fy * (config.outlier_range / metres) ** 2
         self.odds = np.array([  # (2, K, T) prior odds over the density of a residual of zero at scale 1
             p / np.maximum(1 - p, 1e-12) * (area / (2 * np.pi)) / (l00 * l11),
             (p_depth / (1 - p_depth) * config.depth_range / np.sqrt(2 * np.pi)) * self.whiten_depth,
@@ -248,34 +251,50 @@ class _Problem:
         r[2] = self.whiten_depth * (p[2] - self.depth)
         return r
 
-    def initial_positions(self, observations: Observations) -> np.ndarray:
-        """Return the component-wise median of the back-projected points, or the point nearest to all rays, (K, 3)."""
-        R, t = self.T_camera_ee[:3, :3], self.T_camera_ee[:3, 3:]  # (3, 3, T), (3, 1, T)
-        depth = observations.depth.T
-        points = np.array([self.ray[0] * depth, self.ray[1] * depth, depth]) - t  # (3, K, T)
-        points = (R[:, :, None] * points[:, None]).sum(0)  # R^T (p - t)
-        seen = observations.confidence.T > 0  # (K, T)
-        use = np.isfinite(depth) & seen
-        count = use.sum(-1)  # (K,)
-        position = _median(np.where(use, points, np.inf), count).T
-        for k in np.nonzero(count < 3)[0]:
-            frames = seen[k]
-            rays = np.stack([*self.ray[:, k, frames], np.ones(frames.sum())], axis=-1)
-            T = observations.T_camera_ee[frames]
-            position[k] = _nearest_to_rays(rays, T[:, :3, :3], T[:, :3, 3])
-        return position
+    def start(self, observations: Observations, before: Fit | None = None) -> tuple[np.ndarray, np.ndarray]:
+        r"""Return where most points agree, shape (K, 3), and whether that is elsewhere than ``before``, (K,) bool.
 
-    def initial_scale(self, position: np.ndarray) -> np.ndarray:
-        """Return noise scales from the medians of the residuals, shape (2, K), at least 1."""
-        return _median_scale(_squares(self.residual(self.points(position, np.eye(4))[0])))
+        Of the points x of some frames, and those of ``before``, the one with the highest density
+        :math:`\sum_t c_t s_t^{-3} e^{-\|x - x_t\|^2 / 2 s_t^2}`, with confidence c and standard deviation s, moved to
+        the mean of what agrees with it. Where less than three frames have a depth: the point nearest to all rays.
+        """
+        R, t = self.T_camera_ee[:3, :3], self.T_camera_ee[:3, 3:]  # (3, 3, T), (3, 1, T)
+        points = np.array([self.ray[0] * self.depth, self.ray[1] * self.depth, self.depth]) - t  # (3, K, T)
+        points = (R[:, :, None] * points[:, None]).sum(0).transpose(1, 2, 0)  # R^T (p - t), (K, T, 3)
+        confidence = np.where(self.whiten_depth > 0, observations.confidence.T, 0.0)  # (K, T)
+        blur = START_BLUR + self.config.refine_camera * self.config.camera_position_prior
+        per_variance = 1 / (self.variance + blur**2)
+        candidates = points[:, :: max(1, points.shape[1] // START_CANDIDATES)]  # (K, C, 3)
+        if before is not None:
+            candidates = np.concatenate([candidates, before.position_ee[:, None]], axis=1)
+        d2 = ((candidates[:, :, None] - points[:, None]) ** 2).sum(-1)  # (K, C, T)
+        near = confidence[:, None] * np.exp(-0.5 * d2 * per_variance[:, None])
+        density = (near * per_variance[:, None] ** 1.5).sum(-1)  # (K, C)
+        if before is not None:
+            density[:, -1] *= START_LOYALTY
+        k, best = np.arange(len(density)), density.argmax(-1)
+        weight = near[k, best] * per_variance  # (K, T)
+        position = (weight[:, None] @ points)[:, 0] / np.maximum(weight.sum(-1, keepdims=True), 1e-12)
+        elsewhere = np.full(len(k), True)
+        few = (confidence > 0).sum(-1) < 3  # (K,)
+        if before is not None:
+            elsewhere = np.where(few, before.weight.mean(0) < 0.5, best < candidates.shape[1] - 1)
+            position = np.where(elsewhere[:, None], position, before.position_ee)
+        for j in np.nonzero(few & elsewhere)[0]:
+            seen = observations.confidence[:, j] > 0
+            rays = np.stack([*self.ray[:, j, seen], np.ones(seen.sum())], axis=-1)
+            T = observations.T_camera_ee[seen]
+            position[j] = _nearest_to_rays(rays, T[:, :3, :3], T[:, :3, 3])
+        return position, elsewhere
 
     def linearise(self, position: np.ndarray, T_correction: np.ndarray, scale: np.ndarray | None) -> _Linearisation:
         r"""Return inlier probabilities, updated scales, whitened residuals and their derivatives.
 
         A keypoint is right with its prior odds (the detector's confidence), and then normal about the projection,
-        or else anywhere in the image; its depth likewise within the depth range:
-        :math:`w = \frac{o}{1+o}`, :math:`o = \frac{\pi}{1-\pi} \frac{W H}{2 \pi s^2 |\Sigma|^{1/2}} e^{-r^2/2s^2}`.
-        The scale is that of the step before, shape (2, K), or that of the medians if None.
+        or else anywhere on the object (on an area A of the image); its depth likewise within the depth range:
+        :math:`w = \frac{o}{1+o}`, :math:`o = \frac{\pi}{1-\pi} \frac{A}{2 \pi s^2 |\Sigma|^{1/2}} e^{-r^2/2s^2}`.
+        The scale is that of the step before, shape (2, K), or that of the medians if None (a camera that is not where
+        it should be displaces all points).
         """
         p, R = self.points(position, T_correction)
         r = self.residual(p)
