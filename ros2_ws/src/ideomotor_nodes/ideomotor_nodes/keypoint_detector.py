@@ -23,7 +23,8 @@ from ideomotor_nodes.params import NodeConfig
 from ideomotor_nodes.qos import SENSOR, STREAM
 from ideomotor_nodes.run import run_node
 
-_BACKLOG = 2  # pairs of images that may wait: a short stall loses none, a slow machine is at most this far behind
+# Pairs of images that may wait, as in the subscriptions: a short stall loses none, a slow machine is that far behind.
+_BACKLOG = SENSOR.depth
 
 
 @dataclass(frozen=True, kw_only=True)
