@@ -30,7 +30,7 @@ LONGEST_STEP = 0.2  # [m] of one Gauss-Newton step, for views where only the pri
 SCALE_PSEUDO_COUNT = 100.0  # observations that the detector's own covariance is worth
 START_BLUR = 0.006  # [m] error of the detector that neighbouring views share; two points this near agree
 START_CANDIDATES = 16  # frames whose points are tried as a start
-START_LOYALTY = 1.5  # so much better must another start be than the fit before
+START_LOYALTY = 1.2  # so much better must another start be than the fit before
 DIMENSIONS = np.array([[2.0], [1.0]])  # of the residuals of a pixel and of a depth
 GENERATORS = np.array([[0, 0, 0, 0, 0, -1, 0, 1, 0], [0, 0, 1, 0, 0, 0, -1, 0, 0], [0, -1, 0, 1, 0, 0, 0, 0, 0]], float)
 MEDIAN_CHI2 = np.array([[1.386], [0.455]])  # median of chi-square with so many degrees of freedom
@@ -48,7 +48,7 @@ class FitConfig(Config):
     inlier_probability: float = value(0.8, "Upper bound of a keypoint's prior probability to be right.", ge=0.5, le=1.0)
     outlier_range: float = value(0.3, "Range in which wrong keypoints are spread: the object [m].", ge=0.01, le=100.0)
     depth_inlier_probability: float = value(0.9, "Prior probability that a depth is right.", ge=0.5, le=0.999)
-    depth_range: float = value(2.0, "Range in which wrong depths are spread [m].", ge=0.1, le=100.0)
+    depth_range: float = value(0.5, "Range in which wrong depths are spread [m].", ge=0.1, le=100.0)
     position_prior: float = value(0.5, "Prior standard deviation of a keypoint in the ee frame [m].", ge=0.01, le=10.0)
     camera_position_prior: float = value(0.03, "Prior standard deviation of the camera position [m].", ge=1e-4, le=1.0)
     camera_rotation_prior: float = value(
