@@ -43,7 +43,7 @@ train-keypoints: setup-dev   ## the committed keypoint detector, from nothing: a
 	  --out runs/keypoints-all/artefact --steps 10000 --threads 1; \
 	ideomotor train keypoints --data runs/keypoints-train --held-out runs/keypoints-eval --threads 1 \
 	  --init "$$(ls -d runs/keypoints-all/keypoints-* | tail -n 1)/checkpoint.safetensors" \
-	  --freeze-coarse --losses crops --learning-rate 0.001 --steps 12000
+	  --freeze-coarse --losses crops --learning-rate 0.001 --steps 9000
 
 lock:              ## renew constraints.txt after a change of requirements*.txt or a pyproject.toml
 	@tools/lock.sh
