@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ideomotor.body.articulation import Selection, ee_points, select_joint
+from ideomotor.body.articulation import Points, Selection, ee_points, select_joint
 from ideomotor.body.extension import ExtensionError, JointType
 from ideomotor.body.fit import Fit, fit_keypoints
 from ideomotor.body.inner_joint import (
@@ -112,6 +112,43 @@ def test_type_and_axis_of_a_movable_object(moving: Moving | None, kind: JointTyp
 @pytest.mark.parametrize("noise", [TYPICAL, Noise(1.0, 0.005, 2.0, 0.006, outliers=0.1)])
 def test_a_rigid_object_is_not_called_movable(noise: Noise) -> None:
     assert all(select(seed, None, noise)[2].joint is None for seed in range(6))
+
+
+def stick_points(displacement: np.ndarray, std: float, claimed: float, seed: int) -> Points:
+    """A straight stick with keypoints every 5 cm, displaced along it by (T, K) [m], white errors."""
+    rest = np.array([0.0, 0.0, 0.05]) * np.arange(1, displacement.shape[1] + 1)[:, None]
+    position = rest + displacement[..., None] * np.array([0.0, 0.0, 1.0])
+    position += std * np.random.default_rng(seed).normal(size=position.shape)
+    information = np.broadcast_to(np.eye(3) / claimed**2, (*position.shape, 3))
+    return Points(np.arange(len(position)) / 30, position, information)
+
+
+@pytest.mark.parametrize("claimed", [1.5 * MM, 6 * MM])
+def test_a_small_stroke_is_found_whatever_the_detector_claims(claimed: float) -> None:
+    """18 mm of a shaken rod are far above 1.5 mm of noise, also where the detector claims 6 mm."""
+    shaken = 9 * MM * np.sin(2 * np.pi * 2.7 * np.arange(90) / 30)
+    for seed in range(3):
+        joint = select_joint(stick_points(shaken[:, None] * [0, 0, 1, 1], 1.5 * MM, claimed, seed)).joint
+        assert joint is not None
+        assert joint.type is JointType.PRISMATIC
+        assert joint.first_moving == 2
+        assert np.ptp(np.quantile(joint.position, [0.02, 0.98])) == pytest.approx(18 * MM, abs=3 * MM)
+
+
+def test_a_joint_has_a_keypoint_on_either_side() -> None:
+    """A detector that takes part of a rod's motion for the sleeve's moves all keypoints: still a joint inside."""
+    shaken = 15 * MM * np.sin(2 * np.pi * 2.7 * np.arange(90) / 30)
+    for seed in range(3):
+        joint = select_joint(stick_points(shaken[:, None] * [0.8, 0.9, 1, 1], 1.5 * MM, 3 * MM, seed)).joint
+        assert joint is not None
+        assert joint.type is JointType.PRISMATIC
+        assert joint.first_moving >= 1
+
+
+def test_one_keypoint_has_no_joint() -> None:
+    selection = select_joint(stick_points(np.linspace(0, 0.1, 30)[:, None], 1 * MM, 1 * MM, 0))
+    assert selection.joint is None
+    assert selection.margin == -np.inf
 
 
 def test_precise_data_give_the_exact_joint() -> None:

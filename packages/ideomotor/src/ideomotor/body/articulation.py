@@ -1,7 +1,8 @@
 r"""Does the held object have a joint? Model selection between rigid, revolute and prismatic.
 
-Keypoints are ordered along the object; those from ``first_moving`` on lie beyond its joint (`inner_joint`). Every split
-and both types are fitted, the joint positions integrated out (Laplace), and the shortest description wins:
+Keypoints are ordered along the object; those from ``first_moving`` on lie beyond its joint (`inner_joint`), and one at
+least before it: a joint before all of them cannot be told from a grasp that moves. Every split and both types are
+fitted, the joint positions integrated out (Laplace), and the shortest description wins:
 
 .. math::
     S = \frac{T_e}{T} \sum_t \Big[ \sum_k \varrho(d_{tk}^2) + \theta_t^2 / A^2 + \ln(1 + A^2 h_t) \Big] + P \ln T_e ,
@@ -39,7 +40,7 @@ class ArticulationConfig(Config):
     min_stroke: float = value(0.012, "Least range of motion of a prismatic joint [m].", ge=0.0, le=1.0)
     min_angle: float = value(0.15, "Least range of motion of a revolute joint [rad].", ge=0.0, le=3.0)
     min_arc: float = value(0.012, "Least path of the farthest keypoint on a revolute joint [m].", ge=0.0, le=1.0)
-    evidence: float = value(0.0, "Description length by which a movable object must beat a rigid one.", ge=0.0, le=1e4)
+    evidence: float = value(5.0, "Description length by which a movable object must beat a rigid one.", ge=0.0, le=1e4)
     iterations: int = value(10, "Gauss-Newton iterations of each candidate.", ge=1, le=100)
     correlation_time: float = value(0.3, "Time over which detector errors are correlated [s].", ge=0.01, le=10.0)
 
@@ -94,9 +95,12 @@ def selection_steps(points: Points, config: ArticulationConfig) -> Iterator[Sele
         None after every step but the last, then the selection.
     """
     K = points.position.shape[1]
+    if K == 1:
+        yield Selection(None, -np.inf, float(len(points.stamp)))
+        return
     rigid = _fit_rigid(points)  # (K, 3)
     candidates = []
-    for split in range(K):
+    for split in range(1, K):
         for kind in (JointType.REVOLUTE, JointType.PRISMATIC):
             steps = fit_joint_steps(points.position, points.information, rigid, split, kind, config.iterations)
             for joint in steps:
@@ -124,7 +128,7 @@ def selection_steps(points: Points, config: ArticulationConfig) -> Iterator[Sele
         yield Selection(None, margin, effective)
         return
     joint = candidates[choice]
-    yield Selection(replace(joint, covariance=joint.covariance * scale2 / share), margin, effective)
+    yield Selection(replace(joint, covariance=joint.covariance / share), margin, effective)
 
 
 def _fit_rigid(points: Points) -> np.ndarray:

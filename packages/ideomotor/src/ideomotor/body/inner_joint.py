@@ -20,6 +20,7 @@ LIMIT_MARGIN = 0.1  # share of the range seen that is added at either end
 HINGE_ACROSS = 0.2  # standard deviation of a hinge off the line between its neighbours, as a share of their distance
 DIRECTION_STD = 0.06  # [rad] of a hinge's axis from the normal of its arm, of a slide's axis from the object
 KNOWN = 1e8  # [1/m^2] information on what is known by definition
+LEAST_SCALE2 = 0.03  # a keypoint's variance is at least this share of what the detector claims
 MEDIAN_CHI2_3 = 2.366  # median of chi-square with 3 degrees of freedom
 
 
@@ -67,13 +68,13 @@ class Joint:
 def fit_joint_steps(
     y: np.ndarray, A: np.ndarray, rigid: np.ndarray, split: int, kind: JointType, iterations: int
 ) -> Iterator[Joint]:
-    """Fit one kind of joint before keypoint ``split``, robustly; covariance in units of the detector's.
+    """Fit one kind of joint before keypoint ``split``, robustly; its covariance takes frames as independent.
 
     Args:
         y: all keypoints in the ee frame, shape (T, K, 3) [m].
         A: their information, shape (T, K, 3, 3) [1/m^2].
         rigid: where each keypoint would be if it did not move, shape (K, 3) [m].
-        split: the first keypoint beyond the joint.
+        split: the first keypoint beyond the joint, at least 1.
         kind: revolute or prismatic.
         iterations: most Gauss-Newton steps, at least 1.
 
@@ -99,12 +100,12 @@ class JointPrior:
 
     hinge: np.ndarray  # (3,) [m]
     information: np.ndarray  # (3, 3) on the hinge [1/m^2]
-    before: np.ndarray  # (3,) the last keypoint that does not move, or the ee frame's origin [m]
+    before: np.ndarray  # (3,) the last keypoint that does not move [m]
 
     @classmethod
     def at(cls, rigid: np.ndarray, split: int) -> "JointPrior":
-        """Return the prior of a joint before keypoint ``split`` of those in ``rigid``, (K, 3); 0: at the ee frame."""
-        return cls.between(rigid[split - 1] if split else np.zeros(3), rigid[split])
+        """Return the prior of a joint before keypoint ``split`` of those in ``rigid``, (K, 3)."""
+        return cls.between(rigid[split - 1], rigid[split])
 
     @classmethod
     def between(cls, before: np.ndarray, after: np.ndarray) -> "JointPrior":
@@ -150,7 +151,7 @@ def _gauss_newton(joint: Joint, y: np.ndarray, A: np.ndarray, prior: JointPrior)
     """Return the joint after one robust step, the positions eliminated by a Schur complement, and the step's size."""
     r = joint.keypoints(joint.position) - y  # (T, m, 3)
     d2 = squared_distance(r, A)
-    scale2 = max(float(np.median(d2)) / MEDIAN_CHI2_3, 1.0)
+    scale2 = np.maximum(np.median(d2, axis=0) / MEDIAN_CHI2_3, LEAST_SCALE2)  # (m,) claims may be too large as well
     W = A * (robust_weight(d2 / scale2) / scale2)[..., None, None]  # (T, m, 3, 3)
     J, J_theta = joint_jacobians(joint)  # (T, m, 3, P), (T, m, 3)
     P = J.shape[-1]
@@ -232,9 +233,9 @@ def _initial_joint(y: np.ndarray, rigid: np.ndarray, split: int, kind: JointType
     if kind is JointType.PRISMATIC:
         axis = np.linalg.eigh(mean_off.T @ mean_off)[1][:, -1]
         axis = axis if axis @ centre[-1] >= 0 else -axis  # positive: outwards
-        point = rigid[split - 1] if split else np.zeros(3)
         position = mean_off @ axis
-        return Joint(kind, split, axis, point, centre, position, max(float(position.std()), 1e-3), np.zeros((0, 0)))
+        amplitude = max(float(position.std()), 1e-3)
+        return Joint(kind, split, axis, rigid[split - 1], centre, position, amplitude, np.zeros((0, 0)))
     arm = centre - hinge  # (m, 3)
     axis = np.linalg.eigh(scatter + 0.1 * arm.T @ arm)[1][:, 0]  # normal to the motion and to the arm
     v = arm + off
