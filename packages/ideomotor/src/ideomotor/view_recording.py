@@ -93,7 +93,7 @@ def play(viewer: Viewer, recording: Recording) -> None:
     """
     playback, duration = Playback(viewer, recording), max(recording.duration, 1e-3)
     sought: list[float] = []  # written by the browser's thread
-    with viewer.server.gui.add_folder("Recording"):
+    with viewer.server.gui.add_folder("Recording", order=-1.0):  # above the others
         playing = viewer.server.gui.add_checkbox("Play", True)
         slider = viewer.server.gui.add_slider("Time [s]", 0.0, duration, step=0.01, initial_value=0.0)
 

@@ -22,16 +22,17 @@ class ViewerFeed:
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self._root = ""  # frame of the camera's pose
+        self._description, self._root = "", ""  # text, and its root link, the frame of the camera's pose
         self._transforms = TransformTree()
         self._joint_states = JointStateBuffer()
         self._camera: tuple[Intrinsics, str] | None = None  # intrinsics and frame, until they are shown
         self._image: Message | None = None  # decoded when it is shown: most are not
 
     def description(self, urdf: str) -> None:
-        """Show another robot."""
-        self._viewer.set_description(urdf)
-        self._root = root_link(parse_urdf(urdf))
+        """Show another robot; the one that is shown is not drawn again."""
+        if urdf != self._description:
+            self._viewer.set_description(urdf)
+            self._description, self._root = urdf, root_link(parse_urdf(urdf))
 
     def transforms(self, msg: Message) -> None:
         """Take in tf2_msgs/TFMessage; of /tf_static only, as the camera stands still."""
