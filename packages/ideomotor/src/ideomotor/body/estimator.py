@@ -200,7 +200,7 @@ class BodySchemaEstimator:
             self._last_seen = stamp
         elif self._gone(stamp):
             return self._estimate(stamp, *self._dropped("no keypoint is seen where the object is held"))
-        if not confident:
+        if not (confident and seen):  # until it is clear where the object is, the estimate stays as it is
             return self._estimate(stamp, None, "")
         self._improve()
         return self._estimate(stamp, *self._transition())
@@ -254,7 +254,7 @@ class BodySchemaEstimator:
         place = self._held.position_at(self._joint_position)
         P = np.array([self._held.keypoint_covariance(k) for k in range(len(self._names))])
         information = np.linalg.solve(np.eye(3) + information @ P, information)  # (A^-1 + P)^-1
-        return self._slip.update(stamp, place, position, information), in_place(place, position, information)
+        return self._slip.update(stamp, place, position, information), in_place(place, position)
 
     def _slipped(self, slip: Slip) -> tuple[State, str]:
         self._buffer.forget_before(slip.time)

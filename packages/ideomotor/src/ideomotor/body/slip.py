@@ -1,6 +1,6 @@
 r"""Has the grasp moved? A slip is a plausible rigid displacement of the object as it is known.
 
-Two explanations of the last n frames compete: the object is where it was, and keypoints are misdetected; or it was
+Two explanations of the newest n frames compete: the object is where it was, and keypoints are misdetected; or it was
 displaced by D in the end-effector frame. With keypoints y, their information A, the place p of the object before the
 slip and the bounded loss :math:`\varrho` (a misdetection costs a constant),
 
@@ -22,8 +22,9 @@ from ideomotor.body.fit import se3_log, skew
 from ideomotor.body.inner_joint import SATURATION, robust_loss, robust_weight, rotation, squared_distance
 from ideomotor.config import Config, value
 
-ITERATIONS = 8  # of Gauss-Newton
-NEAR, NEAR_SIGMA = 0.024, 5.0  # a keypoint nearer to its place than that is in it [m], [sigma]
+ITERATIONS = 5  # of Gauss-Newton, most
+FRAMES = (5, 64)  # fewest and most in a window
+NEAR = 0.04  # a keypoint nearer to its place than that is in it, however unsure the detector is [m]
 FARTHEST = 3.0  # a displacement beyond so many standard deviations of its prior is none [sigma]
 
 
@@ -31,7 +32,7 @@ FARTHEST = 3.0  # a displacement beyond so many standard deviations of its prior
 class SlipConfig(Config):
     """When the grasp counts as moved."""
 
-    window: int = value(12, "Frames that must agree on a displacement.", ge=3, le=100)
+    window: float = value(0.36, "Time for which the frames must agree on a displacement [s].", ge=0.05, le=5.0)
     min_gain: float = value(0.4, "Share of the largest possible gain that is a slip.", ge=0.05, le=1.0)
     min_displacement: float = value(0.012, "Smallest displacement that is a slip [m].", ge=0.0, le=1.0)
     position_prior: float = value(0.05, "Standard deviation of a slip's translation [m].", ge=0.001, le=1.0)
@@ -59,7 +60,7 @@ class SlipDetector:
 
     def __init__(self, config: SlipConfig | None = None) -> None:
         self._config = config or SlipConfig()
-        self._recent: deque[_Frame] = deque(maxlen=self._config.window)
+        self._recent: deque[_Frame] = deque(maxlen=FRAMES[1])
 
     def reset(self) -> None:
         """Forget all frames."""
@@ -75,24 +76,28 @@ class SlipDetector:
             information: of the difference between the two, shape (K, 3, 3) [1/m^2].
         """
         self._recent.append(_Frame(stamp, place, position, information))
+        while len(self._recent) > FRAMES[0] and stamp - self._recent[1].stamp >= self._config.window:
+            self._recent.popleft()
+        if len(self._recent) < FRAMES[0] or stamp - self._recent[0].stamp < self._config.window:
+            return None
         p, y, A = (np.array([getattr(f, n) for f in self._recent]) for n in ("place", "position", "information"))
+        loss, least = robust_loss(squared_distance(p - y, A)), self._config.min_gain * SATURATION  # (n, K)
         off = np.linalg.norm(np.median(y - p, axis=0), axis=1)  # (K,)
-        if len(p) < self._config.window or np.median(off) < self._config.min_displacement:
+        if loss.mean() < least or np.median(off) < self._config.min_displacement:
             return None  # the usual case, at once
         D = _displacement(p, y, A, self._config)
         if D is None:
             return None
-        gain = robust_loss(squared_distance(p - y, A)) - robust_loss(squared_distance(_moved(D, p) - y, A))  # (n, K)
-        if gain.mean() < self._config.min_gain * SATURATION:
+        gain = loss - robust_loss(squared_distance(_moved(D, p) - y, A))  # (n, K)
+        if gain.mean() < least:
             return None
         after = np.cumsum(gain.sum(1)[::-1])[::-1]  # gain of a change before frame t (CUSUM)
         return Slip(self._recent[int(np.argmax(after))].stamp, _moved(D, place) - place)
 
 
-def in_place(place: np.ndarray, position: np.ndarray, information: np.ndarray) -> bool:
+def in_place(place: np.ndarray, position: np.ndarray) -> bool:
     """Return whether at least one keypoint is where it was; arguments as of `SlipDetector.update`."""
-    r = position - place
-    return bool(((squared_distance(r, information) < NEAR_SIGMA**2) | (np.linalg.norm(r, axis=-1) < NEAR)).any())
+    return bool((np.linalg.norm(position - place, axis=-1) < NEAR).any())
 
 
 def _displacement(p: np.ndarray, y: np.ndarray, A: np.ndarray, config: SlipConfig) -> np.ndarray | None:
@@ -111,7 +116,7 @@ def _displacement(p: np.ndarray, y: np.ndarray, A: np.ndarray, config: SlipConfi
             D = D.copy()
             D[:3, 3] += step[:3]
             D[:3, :3] = rotation(step[3:]) @ D[:3, :3]
-            if np.abs(step).max() < 1e-4:
+            if np.abs(step).max() < 1e-3:
                 break
     return D if prior @ se3_log(D) ** 2 < FARTHEST**2 else None
 
