@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ideomotor.body.articulation import ee_points
+from ideomotor.body.articulation import Selection, ee_points
 from ideomotor.body.chain import ChainError
 from ideomotor.body.estimator import (
     BodySchemaEstimator,
@@ -98,6 +98,20 @@ def test_joint_of_the_object_is_found_while_running(moving: Moving | None, kind:
     refined = e.refine()
     assert [j.type.value for j in refined.extension.joints if j.axis is not None] == [kind]
     assert not [x for x in estimates if x.event is State.SLIPPED]
+
+
+def test_a_change_of_mind_about_the_joint_is_repeated_unless_all_frames_are_asked() -> None:
+    scene, movable_after = make_scene(0, 90, Noise(), hinged), []
+    e = estimator(scene)
+    found = play(scene, e)[-1]
+    assert len(found.joint_position) == 1
+    movable, rigid = Selection(e._joint, 50.0, 10.0), Selection(None, 0.0, 10.0)
+    for verdict in (rigid, rigid, movable, rigid, rigid, rigid, movable, rigid, movable, movable):
+        e._selected(verdict)
+        movable_after.append(e._joint is not None)
+    assert movable_after == [True] * 5 + [False] * 4 + [True]
+    e._selected(rigid, at_once=True)
+    assert e._joint is None
 
 
 def test_camera_refinement_through_the_estimator() -> None:

@@ -31,7 +31,7 @@ from ideomotor.body.virtual_joints import HeldObject, build_extension, tip_covar
 from ideomotor.config import Config, value
 from ideomotor.errors import IdeomotorError
 
-RIGID_VERDICTS = 3  # in a row make a movable object rigid again
+MOVABLE_VERDICTS, RIGID_VERDICTS = 2, 3  # in a row make a rigid object movable, a movable one rigid again
 
 
 class EstimatorError(IdeomotorError):
@@ -164,7 +164,7 @@ class BodySchemaEstimator:
         self._selection: Iterator[Selection | None] | None = None
         self._joint: Joint | None = None
         self._joint_position = 0.0
-        self._rigid_verdicts = 0
+        self._other_verdicts = 0
         self._since_fit = 0
         self._slip.reset()
 
@@ -215,7 +215,7 @@ class BodySchemaEstimator:
             raise EstimatorError("no frames to refine, expected at least one with visible keypoints")
         self._refit(None)
         if self._configs.estimator.find_joints and len(self._buffer) >= self._configs.estimator.min_frames:
-            self._selected(select_joint(self._selection_points(), self._configs.articulation))
+            self._selected(select_joint(self._selection_points(), self._configs.articulation), at_once=True)
         return self._estimate(self._last_stamp, *self._transition())
 
     def suggestion(self, q: np.ndarray) -> str:
@@ -322,11 +322,14 @@ class BodySchemaEstimator:
             self._buffer.observations(self._configs.estimator.selection_frames), self._intrinsics, self._fit
         )
 
-    def _selected(self, selection: Selection) -> None:
-        """Take a verdict over. A joint that rests for a while is still a joint: it takes several to give one up."""
-        self._rigid_verdicts = 0 if selection.joint is not None else self._rigid_verdicts + 1
-        if selection.joint is None and self._rigid_verdicts < RIGID_VERDICTS:
+    def _selected(self, selection: Selection, *, at_once: bool = False) -> None:
+        """Take a verdict over, a change of mind only ``at_once`` or repeated: misdetections pass, and joints may rest."""
+        changes = (selection.joint is None) != (self._joint is None)
+        self._other_verdicts = self._other_verdicts + 1 if changes else 0
+        needed = MOVABLE_VERDICTS if self._joint is None else RIGID_VERDICTS
+        if changes and not at_once and self._other_verdicts < needed:
             return
+        self._other_verdicts = 0
         self._joint = selection.joint
         if self._joint is not None:
             self._joint_position = float(self._joint.position[-1])
@@ -338,7 +341,7 @@ class BodySchemaEstimator:
         held = HeldObject.from_fit(self._fit, self._joint)
         bias2 = self._configs.estimator.detector_bias**2  # the residuals cannot show a constant error
         self._held = replace(held, covariance=held.covariance + bias2 * np.eye(len(held.covariance)))
-        fixed = slice(None) if self._joint is None else slice(0, max(self._joint.first_moving, 1))
+        fixed = slice(None) if self._joint is None else slice(0, self._joint.first_moving)
         scale2 = (self._fit.scale[fixed] ** 2).mean(axis=1)  # those on the held part see no joint
         self._scale2 = (
             (self._fit.scale**2).mean(axis=1) if self._joint is None else np.full(len(self._names), scale2.mean())
