@@ -171,7 +171,9 @@ class KeypointNet(nn.Module):
         y = (2 * centre[..., 1] + 1) / (h * STRIDE) - 1
         at = F.grid_sample(features.float(), torch.stack([x, y], -1)[:, :, None], align_corners=False)  # (B, C, K, 1)
         index = torch.eye(k, device=depth.device).expand(b, k, k)
-        return torch.cat([at[..., 0].transpose(1, 2), depth[..., None], doubt[..., None], index], dim=-1).reshape(b * k, -1)
+        return torch.cat([at[..., 0].transpose(1, 2), depth[..., None], doubt[..., None], index], dim=-1).reshape(
+            b * k, -1
+        )
 
 
 def spread(crops: Crops, k: int) -> Crops:
