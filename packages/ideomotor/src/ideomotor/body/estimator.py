@@ -323,7 +323,7 @@ class BodySchemaEstimator:
         )
 
     def _selected(self, selection: Selection, *, at_once: bool = False) -> None:
-        """Take a verdict over, another one than before only ``at_once`` or repeated: misdetections pass, joints rest."""
+        """Take a verdict over; a change of mind only ``at_once`` or repeated: misdetections pass, and joints rest."""
         changes = (selection.joint is None) != (self._joint is None)
         self._other_verdicts = self._other_verdicts + 1 if changes else 0
         needed = MOVABLE_VERDICTS if self._joint is None else RIGID_VERDICTS
