@@ -77,7 +77,7 @@ def peak(log_heat: Tensor, stride: float, sigma: float = 1.5) -> Tensor:
 
 
 def map_spread(log_heat: Tensor) -> Tensor:
-    """Return the spread (B, K) of maps (B, K, h, w), a standard deviation over half their width: large with two peaks."""
+    """Return the spread (B, K) of maps (B, K, h, w), a standard deviation in half widths: large with two peaks."""
     heat, w = log_heat.exp(), log_heat.shape[-1]
     place = soft_argmax(heat, 1.0)
     u, v = (c.to(heat.device) for c in cell_centres(log_heat.shape[-2], w, 1.0))
