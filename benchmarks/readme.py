@@ -12,7 +12,7 @@ BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 # What the table says, in its order: key of the benchmark -> words.
 ROWS = {
     "on_object_pct": "keypoints on the held object",
-    "on_object_vision_only_pct": "ablation without proprioception and labels (700 training steps, not 14,100)",
+    "on_object_vision_only_pct": "ablation without proprioception and labels (converged: 2,500 steps)",
     "tip_error_30_median_mm": "tip of the extended chain, 30 frames (1 s)",
     "tip_error_90_median_mm": "tip of the extended chain, 90 frames (3 s)",
     "tip_error_90_p95_mm": "the same, 95th percentile over cases",
