@@ -1,6 +1,7 @@
 """Open-loop prediction of keypoints: the extended chain against neural dynamics (arXiv 2011.03882, four baselines).
 
-All models see the same grasp: the chain 90 frames of waving, the neural ones 1,500 transitions. They predict where the
+All models see the same grasp: the chain 90 frames of waving, the neural ones 1,500 transitions of random motions (not
+of the waving, whose last joint repeats one path: a network would know the test by heart). They predict where the
 keypoints will be after 1 and 50 known joint increments; the error is that in pixels against the true keypoints. The
 vision-only detector's keypoints have no true counterpart: theirs is the point of the object that they stay nearest to
 (the median of their positions in the end-effector frame, by the true depth).
@@ -13,15 +14,16 @@ import numpy as np
 from benchmarks.body_schema import neural_dynamics
 from benchmarks.body_schema.accuracy import Cases, extended_chain
 from benchmarks.body_schema.cases import RATE, Case, Options, estimate, open_case, positions, record
+from ideomotor.body.chain import KinematicChain
 from ideomotor.body.detector import KeypointDetector
 from ideomotor.body.estimator import Estimate
-from ideomotor.body.excitation import ExcitationConfig
 from ideomotor.body.keypoints import Keypoints
-from ideomotor_sim.motion import Frame, record_episode, waving
+from ideomotor_sim.motion import Frame, Reference, record_episode
 from ideomotor_sim.transforms import inverse, transform
 
 TRAJECTORIES, STEPS = 20, 75  # for training: 1,480 transitions
 TEST_TRAJECTORIES, HORIZON = 4, 50
+SLOWEST, FASTEST, RAMP = 0.2, 0.6, 0.4  # [Hz], [Hz], [s] of the motions
 TOOL = "stick"
 
 
@@ -66,8 +68,24 @@ def _trajectory(case: Case) -> list[Frame]:
     start = dict(zip(case.world.joint_names, case.home.tolist(), strict=True))
     case.world.set_configuration(start)
     case.world.set_command({name: start[name] for name in case.world.command_names})
-    reference = waving(case.world, case.rng, ExcitationConfig(duration=STEPS / RATE))
+    reference = random_motion(case.chain, case.chain.from_names(start), case.rng)
     return list(record_episode(case.world, reference, STEPS / RATE, RATE))
+
+
+def random_motion(chain: KinematicChain, q0: np.ndarray, rng: np.random.Generator) -> Reference:
+    """Return two random sines a joint around ``q0``, inside the limits, at half the velocity limit at most."""
+    wrist = np.arange(chain.n) >= chain.n - 3
+    amplitude = np.minimum(np.where(wrist, 0.5, 0.1), 0.5 * chain.velocity_limit / (2 * np.pi * FASTEST))  # [rad]
+    frequency = rng.uniform(SLOWEST, FASTEST, size=(2, chain.n))
+    phase = rng.uniform(0, 2 * np.pi, size=(2, chain.n))
+
+    def reference(time: float) -> dict[str, float]:
+        begun = np.clip(time / RAMP, 0.0, 1.0)
+        wave = 0.5 * np.sin(2 * np.pi * frequency * time + phase).sum(0) * begun**2 * (3 - 2 * begun)
+        q = np.clip(q0 + amplitude * wave, chain.lower, chain.upper)
+        return dict(zip(chain.joint_names, q.tolist(), strict=True))
+
+    return reference
 
 
 def _runs(case: Case, trajectories: list[list[Frame]], detector: KeypointDetector, own_truth: bool = False) -> Runs:

@@ -84,11 +84,9 @@ class BodyRig:
     def begin(self, **goal: object) -> object:
         """Send a goal; return its handle."""
         self.feedback: list[EstimateBodySchema.Feedback] = []
-        future = self._estimate.send_goal_async(
-            EstimateBodySchema.Goal(**goal), feedback_callback=lambda m: self.feedback.append(m.feedback)
+        return self.graph.send_goal(
+            self._estimate, EstimateBodySchema.Goal(**goal), lambda m: self.feedback.append(m.feedback)
         )
-        self.graph.spin_until(future.done, what="the answer to the goal")
-        return future.result()
 
     def result(self, handle: object, timeout: float = 20.0) -> tuple[int, EstimateBodySchema.Result]:
         """Return status and result of a goal."""

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import pytest
 import rclpy
+from rclpy.action import ActionClient
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 
@@ -76,6 +77,21 @@ class Graph:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.executor.spin_once(timeout_sec=max(0.0, min(0.05, end - time.monotonic())))
+
+    def send_goal(self, client: ActionClient, goal: Any, feedback: Callable[[Any], None] | None = None) -> Any:
+        """Send a goal and return its handle; once more if the server found the reader of its response too late.
+
+        Fast DDS drops a response whose reader it has not matched yet, shortly after both came up on a busy machine.
+        """
+        self.spin_until(client.server_is_ready)
+        future = client.send_goal_async(goal, feedback)
+        end = time.monotonic() + 3.0
+        while not future.done() and time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.05)
+        if not future.done():
+            future = client.send_goal_async(goal, feedback)
+        self.spin_until(future.done, what="the answer to the goal")
+        return future.result()
 
     def call(self, service_type: type, name: str, request: Any, timeout: float = 10.0) -> Any:
         """Call a service and return the response."""

@@ -196,11 +196,8 @@ class Client:
         graph.spin_until(self.client.server_is_ready)
 
     def send(self, link: str = "tip") -> Any:
-        future = self.client.send_goal_async(
-            MoveTip.Goal(link=link), lambda m: self.feedback.append(m.feedback.position_error)
-        )
-        self.graph.spin_until(future.done)
-        return future.result()
+        goal = MoveTip.Goal(link=link)
+        return self.graph.send_goal(self.client, goal, lambda m: self.feedback.append(m.feedback.position_error))
 
     def result(self, handle: Any) -> Any:
         future = handle.get_result_async()

@@ -73,10 +73,9 @@ class Bench:
         return MoveTip.Goal(target=target, **({"position_only": True} | fields))
 
     def send(self, goal: MoveTip.Goal) -> Any:
-        future = self.client.send_goal_async(goal, lambda m: self.feedback.append(m.feedback.position_error))
-        self.graph.spin_until(future.done)
-        assert future.result().accepted
-        return future.result()
+        handle = self.graph.send_goal(self.client, goal, lambda m: self.feedback.append(m.feedback.position_error))
+        assert handle.accepted
+        return handle
 
     def result(self, handle: Any) -> Any:
         future = handle.get_result_async()
