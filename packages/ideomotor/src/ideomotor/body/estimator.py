@@ -33,6 +33,8 @@ from ideomotor.errors import IdeomotorError
 
 MOVABLE_VERDICTS, RIGID_VERDICTS = 2, 3  # in a row make a rigid object movable, a movable one rigid again
 
+REST = 1e-3  # largest change of an entry of the ee frame's pose from frame to frame at rest [1] or [m]
+
 
 class EstimatorError(IdeomotorError):
     """Input that the estimator cannot use; what it knew before stays."""
@@ -61,8 +63,9 @@ class EstimatorConfig(Config):
     min_inlier_ratio: float = value(0.4, "An extension is given when so many keypoints agree.", ge=0.0, le=1.0)
     min_confidence: float = value(0.3, "Median confidence below which the object is not seen.", ge=0.0, le=1.0)
     drop_time: float = value(
-        1.0, "The object is gone when no keypoint was seen in its place for so long [s].", ge=0.05, le=60.0
+        1.5, "The object is gone when no keypoint was seen in its place for so long [s].", ge=0.05, le=60.0
     )
+    rest_share: float = value(0.25, "What time counts for that while the view stays the same.", ge=0.0, le=1.0)
     recover_time: float = value(
         3.0, "After a slip, the object is gone when no estimate is good for so long [s].", ge=0.1, le=60.0
     )
@@ -152,7 +155,7 @@ class BodySchemaEstimator:
         self._state = State.ESTIMATING
         self._extension: BodyExtension | None = None
         self._last_stamp = -np.inf
-        self._last_seen = -np.inf
+        self._unseen, self._T_camera_ee = 0.0, np.full((4, 4), np.nan)  # [s]; of the frame before
         self._slip_time = -np.inf
         self._restart()
 
@@ -185,9 +188,12 @@ class BodySchemaEstimator:
         if not stamp > self._last_stamp:
             raise EstimatorError(f"stamp={stamp} is not after the frame before, {self._last_stamp}")
         T_camera_ee = self._T_camera_base @ self._chain.forward(q)
-        self._last_stamp = stamp
+        elapsed = stamp - self._last_stamp if np.isfinite(self._last_stamp) else 0.0
+        rests = np.abs(T_camera_ee - self._T_camera_ee).max() < REST  # a view that is misread stays so
+        self._unseen += elapsed * (self._configs.estimator.rest_share if rests else 1.0)
+        self._last_stamp, self._T_camera_ee = stamp, T_camera_ee
         if not self._expected_in_view(T_camera_ee):  # what is seen elsewhere, or nothing, says nothing of the object
-            self._last_seen = stamp
+            self._unseen = 0.0
             return self._estimate(stamp, None, "")
         confident = self._confident(keypoints)
         slip, seen = None, False
@@ -197,8 +203,8 @@ class BodySchemaEstimator:
         if slip is not None:
             return self._estimate(stamp, *self._slipped(slip))
         if seen:
-            self._last_seen = stamp
-        elif self._gone(stamp):
+            self._unseen = 0.0
+        elif self._gone():
             return self._estimate(stamp, *self._dropped("no keypoint is seen where the object is held"))
         if not (confident and seen):  # until it is clear where the object is, the estimate stays as it is
             return self._estimate(stamp, None, "")
@@ -259,13 +265,13 @@ class BodySchemaEstimator:
     def _slipped(self, slip: Slip) -> tuple[State, str]:
         self._buffer.forget_before(slip.time)
         self._restart()
-        self._state, self._slip_time, self._last_seen = State.SLIPPED, slip.time, self._last_stamp
+        self._state, self._slip_time, self._unseen = State.SLIPPED, slip.time, 0.0
         moved = float(np.median(np.linalg.norm(slip.displacement, axis=1)))
         return self._state, f"keypoints moved by {1e3 * moved:.0f} mm at {slip.time:.3f} s"
 
-    def _gone(self, stamp: float) -> bool:
+    def _gone(self) -> bool:
         held = self._state in (State.EXTENDED, State.SLIPPED)
-        return held and stamp - self._last_seen > self._configs.estimator.drop_time
+        return held and self._unseen > self._configs.estimator.drop_time
 
     def _dropped(self, reason: str) -> tuple[State, str]:
         self._buffer.forget_before(np.inf)

@@ -9,8 +9,9 @@ slip and the bounded loss :math:`\varrho` (a misdetection costs a constant),
     G = \frac{1}{nK} \sum_{t,k} \varrho\big(\|p_{tk} - y_{tk}\|^2_{A_{tk}}\big)
                               - \varrho\big(\|D p_{tk} - y_{tk}\|^2_{A_{tk}}\big) .
 
-The object has slipped when G is a large share of the most it can be, and D is within its prior. Keypoints that a
-detector sees on something else, or shifted along the object, are far from p too; but no such D explains them.
+The object has slipped when G is a fair share of the most it can be (an object that turns about the gripper moves its
+outer keypoints only), D leaves little unexplained, and D is within its prior. Keypoints that a detector sees on
+something else, or shifted along the object, are far from p too; but no such D explains them.
 """
 
 from collections import deque
@@ -33,7 +34,10 @@ class SlipConfig(Config):
     """When the grasp counts as moved."""
 
     window: float = value(0.36, "Time for which the frames must agree on a displacement [s].", ge=0.05, le=5.0)
-    min_gain: float = value(0.4, "Share of the largest possible gain that is a slip.", ge=0.05, le=1.0)
+    min_gain: float = value(0.25, "Share of the largest possible gain that is a slip.", ge=0.05, le=1.0)
+    max_rest: float = value(
+        0.2, "Share of the largest possible loss that a slip may leave unexplained.", ge=0.0, le=1.0
+    )
     min_displacement: float = value(0.012, "Smallest displacement that is a slip [m].", ge=0.0, le=1.0)
     position_prior: float = value(0.05, "Standard deviation of a slip's translation [m].", ge=0.001, le=1.0)
     rotation_prior: float = value(0.6, "Standard deviation of a slip's rotation [rad].", ge=0.01, le=3.0)
@@ -88,8 +92,9 @@ class SlipDetector:
         D = _displacement(p, y, A, self._config)
         if D is None:
             return None
-        gain = loss - robust_loss(squared_distance(_moved(D, p) - y, A))  # (n, K)
-        if gain.mean() < least:
+        rest = robust_loss(squared_distance(_moved(D, p) - y, A))  # (n, K)
+        gain = loss - rest
+        if gain.mean() < least or rest.mean() > self._config.max_rest * SATURATION:
             return None
         after = np.cumsum(gain.sum(1)[::-1])[::-1]  # gain of a change before frame t (CUSUM)
         return Slip(self._recent[int(np.argmax(after))].stamp, _moved(D, place) - place)
