@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s] [%(name)s]: %(message)s")
     try:
         code = run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()  # here, where a reader that has gone is no error
     except IdeomotorError as error:
         sys.stderr.write(f"ideomotor: {error}\n")
         code = 2
