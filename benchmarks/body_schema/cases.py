@@ -74,11 +74,6 @@ class Options:
         """Tools without an internal joint."""
         return tuple(tool for tool in self.tools if tool not in MOVABLE)
 
-    @property
-    def movable_tools(self) -> tuple[str, ...]:
-        """Tools with an internal joint."""
-        return tuple(tool for tool in self.tools if tool in MOVABLE)
-
     def rigid_tool(self, seed: int) -> str:
         """Return the rigid tool of a seed, for the parts that use one a seed: they take turns.
 
