@@ -19,6 +19,7 @@ from ideomotor.body.articulation import (
     selection_steps,
 )
 from ideomotor.body.camera import Intrinsics
+from ideomotor.body.centre_line import straightened
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.extension import BodyExtension
 from ideomotor.body.fit import Fit, FitConfig, Observations, fit_keypoints
@@ -59,6 +60,8 @@ class EstimatorConfig(Config):
     detector_bias: float = value(
         0.004, "Standard deviation of the detector's error that no motion averages out [m].", ge=0.0, le=0.1
     )
+    tip_bias: float = value(0.002, "The same of the tip alone, the best seen keypoint [m].", ge=0.0, le=0.1)
+    even_keypoints: bool = value(True, "Keypoints divide the object's centre line evenly, the last one is its tip.")
     max_tip_std: float = value(0.012, "An extension is given when the tip is known so well [m].", ge=1e-4, le=1.0)
     min_inlier_ratio: float = value(0.4, "An extension is given when so many keypoints agree.", ge=0.0, le=1.0)
     min_confidence: float = value(0.3, "Median confidence below which the object is not seen.", ge=0.0, le=1.0)
@@ -162,7 +165,8 @@ class BodySchemaEstimator:
     def _restart(self) -> None:
         """Forget the estimate, not the frames."""
         self._fit: Fit | None = None
-        self._held: HeldObject | None = None
+        self._held: HeldObject | None = None  # as the detector sees it: what frames are compared with
+        self._object: HeldObject | None = None  # as it most probably is: what extends the chain
         self._observability: Observability | None = None
         self._selection: Iterator[Selection | None] | None = None
         self._joint: Joint | None = None
@@ -344,9 +348,14 @@ class BodySchemaEstimator:
     def _set_held(self) -> None:
         """Join fit and inner joint; find out how noisy the detector is."""
         assert self._fit is not None
-        held = HeldObject.from_fit(self._fit, self._joint)
-        bias2 = self._configs.estimator.detector_bias**2  # the residuals cannot show a constant error
-        self._held = replace(held, covariance=held.covariance + bias2 * np.eye(len(held.covariance)))
+        config, held = self._configs.estimator, HeldObject.from_fit(self._fit, self._joint)
+        bias2 = np.full(len(held.covariance), config.detector_bias**2)  # the residuals cannot show a constant error
+        self._held = self._object = replace(held, covariance=held.covariance + np.diag(bias2))
+        if config.even_keypoints and self._joint is None and self._names[-1] == self._tip:
+            bias2[-3:] = config.tip_bias**2
+            position = straightened(held.position_ee, held.covariance + np.diag(bias2))
+            # The covariance stays that of the points alone: it does not know of a bend that was missed.
+            self._object = replace(self._held, position_ee=position)
         fixed = slice(None) if self._joint is None else slice(0, self._joint.first_moving)
         scale2 = (self._fit.scale[fixed] ** 2).mean(axis=1)  # those on the held part see no joint
         self._scale2 = (
@@ -380,14 +389,14 @@ class BodySchemaEstimator:
         return self._state, f"tip known to {1e3 * tip_std:.1f} mm after {len(self._buffer)} frames"
 
     def _build(self) -> BodyExtension:
-        assert self._held is not None
+        assert self._object is not None
         return build_extension(
-            self._held, self._names, self._tip,
+            self._object, self._names, self._tip,
             ee_link=self._chain.ee_link, joint_position=self._joint_position, prefix=self._prefix,
         )  # fmt: skip
 
     def _estimate(self, stamp: float, event: State | None, reason: str) -> Estimate:
-        fit, held, K = self._fit, self._held, len(self._names)
+        fit, held, K = self._fit, self._object, len(self._names)
         joints = () if self._extension is None else self._extension.joints
         return Estimate(
             stamp=stamp,
