@@ -1,4 +1,4 @@
-"""Joint positions over time: resampling and trimming keep what was measured; gaps and jumps are found in their place."""
+"""Joint positions over time: resampling and trimming keep what was measured; gaps and jumps are found."""
 
 import numpy as np
 import pytest
