@@ -1,0 +1,1 @@
+"""Benchmark of time-invariant rewards: `python -m benchmarks.rewards`."""
