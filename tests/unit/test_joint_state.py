@@ -32,6 +32,19 @@ def test_a_missing_joint_is_an_error_and_infinitely_old() -> None:
             call()
 
 
+def test_rest_is_known_when_it_has_lasted() -> None:
+    buffer = JointStateBuffer()
+    for i in range(11):
+        assert not buffer.at_rest(["a", "b"], 0.5, 1e-3) or i > 8
+        a = max(0.3 - 0.1 * i, 0.0)  # [rad] moves for 0.3 s
+        buffer.update(state(10.0 + 0.1 * i, a=a, b=1.0 + 4e-4 * (i % 2)))
+    assert buffer.at_rest(["a", "b"], 0.5, 1e-3)
+    assert not buffer.at_rest(["a", "b"], 0.5, 1e-4)  # b trembles
+    assert not buffer.at_rest(["a"], 0.9, 1e-3)
+    assert not buffer.at_rest(["a"], 1.5, 1e-3)  # not known for so long
+    assert not buffer.at_rest(["a", "z"], 0.5, 1e-3)
+
+
 @given(st.floats(0.0, 1.0), st.floats(-3, 3), st.floats(-3, 3))
 def test_positions_between_two_states_lie_on_the_line(share: float, p0: float, p1: float) -> None:
     buffer = JointStateBuffer()

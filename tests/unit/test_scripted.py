@@ -17,7 +17,10 @@ from ideomotor.planning.scripted import (
     ScriptedMotionError,
     paced,
     placing_path,
+    random_goal,
+    random_start,
     scripted_placing,
+    timed_placing,
 )
 
 URDF = load_urdf(Path(__file__).parents[2] / "urdf" / "iiwa7.urdf.xacro")
@@ -179,3 +182,36 @@ def test_pace_of_nothing_is_refused() -> None:
     for path, steps in ((np.zeros((3, 2)), 0), (np.zeros((0, 2)), 5), (np.zeros(3), 5)):
         with pytest.raises(ScriptedMotionError, match="expected at least 1"):
             paced(path, steps, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("q", [Q, np.array([0.0, -0.1, 0.0, -1.8, 0.0, 0.2, 0.0])], ids=["middle", "near limits"])
+def test_starts_and_goals_are_reachable_and_apart(chain: KinematicChain, q: np.ndarray) -> None:
+    """Whatever is drawn can be shown, in the time asked for."""
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        T_base_goal = random_goal(chain, q, rng)
+        q_start = random_start(chain, q, T_base_goal, rng)
+        assert np.abs(q_start - q).max() <= 0.2
+        assert np.linalg.norm(chain.forward(q_start)[:3, 3] - T_base_goal[:3, 3]) >= 0.1
+        motion = timed_placing(chain, q_start, T_base_goal, 8.0, 50.0, rng=rng)
+        assert motion.position.shape == motion.velocity.shape == (401, 7)
+        np.testing.assert_allclose(motion.position[0], q_start, atol=1e-12)
+        error = np.linalg.inv(T_base_goal) @ chain.forward(motion.position[-1])
+        assert np.linalg.norm(error[:3, 3]) < 5e-4
+        np.testing.assert_allclose(
+            motion.position[0] + np.cumsum(motion.velocity, axis=0)[-1] / 50.0, motion.position[-1], atol=1e-2
+        )
+
+
+def test_too_fast_and_nowhere_are_refused(chain: KinematicChain) -> None:
+    rng = np.random.default_rng(0)
+    T_base_goal = random_goal(chain, Q, rng)
+    q_start = random_start(chain, Q, T_base_goal, rng)
+    with pytest.raises(
+        ScriptedMotionError, match=r"in 0\.10 s joint 'iiwa_joint_\d' would have to reach .* allowed \d\."
+    ):
+        timed_placing(chain, q_start, T_base_goal, 0.1, 100.0, rng=rng)
+    with pytest.raises(
+        ScriptedMotionError, match=r"no start within 0\.0 of .* found; the last: 0\.000 m from the goal"
+    ):
+        random_start(chain, Q, chain.forward(Q), rng, spread=0.0)

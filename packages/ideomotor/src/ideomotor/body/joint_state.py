@@ -89,6 +89,20 @@ class JointStateBuffer:
         """Return the age of the oldest of the newest positions of ``names`` [s]; inf if one is unknown."""
         return max((now - self._history[n][-1][0] if self._history.get(n) else np.inf for n in names), default=0.0)
 
+    def at_rest(self, names: Sequence[str], duration: float, tolerance: float) -> bool:
+        """Whether the positions of ``names`` stayed within ``tolerance`` [rad] or [m] for the newest ``duration`` [s].
+
+        False where nothing is known for so long; ``duration`` must be shorter than what is kept of the past.
+        """
+        for name in names:
+            history = self._history.get(name)
+            if not history or history[0][0] > history[-1][0] - duration:
+                return False
+            recent = [position for stamp, position in history if stamp >= history[-1][0] - duration]
+            if max(recent) - min(recent) > tolerance:
+                return False
+        return True
+
     def latest(self, names: Sequence[str]) -> np.ndarray:
         """Return the newest positions of ``names``, shape (n,) [rad] or [m].
 

@@ -17,6 +17,7 @@ With :math:`s \in [0, 1]` the progress across, :math:`e` its horizontal directio
 so that the descent is straight and does not turn, whatever the variation.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,9 @@ _FINE = 200  # points of each piece of the path before they are spaced evenly
 _POSITION, _ORIENTATION = 3e-4, 3e-3  # [m], [rad] largest deviation from the path
 _STEEPEST = 25.0  # [rad/m] or [m/m] a joint that must move faster jumps to another posture
 _WAVES = 3  # of the uneven pace
+_ATTEMPTS = 50  # to find a start or goal
+_LOWEST = 0.05  # [m] above the base's ground plane
+_SHORTEST = 0.1  # [m] way from start to goal
 
 
 class ScriptedMotionError(IdeomotorError):
@@ -145,6 +149,138 @@ def paced(path: np.ndarray, steps: int, rng: np.random.Generator, unevenness: fl
     way = np.concatenate([[0.0], np.cumsum(speed[1:] + speed[:-1])])
     progress = (way / way[-1])[::20] * (len(path) - 1)  # (steps + 1,) in points of the path
     return np.stack([np.interp(progress, np.arange(len(path)), column) for column in path.T], axis=1)
+
+
+@dataclass(frozen=True)
+class TimedMotion:
+    """What the joints do, at a constant rate."""
+
+    position: np.ndarray  # (T, n) [rad] or [m]
+    velocity: np.ndarray  # (T, n) [rad/s] or [m/s]
+
+
+def timed_placing(
+    chain: KinematicChain,
+    q_start: np.ndarray,
+    T_base_goal: np.ndarray,
+    duration: float,
+    rate: float,
+    *,
+    rng: np.random.Generator,
+    config: PlacingConfig | None = None,
+    max_speed: float = 0.8,
+) -> TimedMotion:
+    """Return a placing motion of a duration [s] at a rate [Hz], at an uneven pace; see `scripted_placing`.
+
+    Args:
+        chain: see `scripted_placing`.
+        q_start: see `scripted_placing`.
+        T_base_goal: see `scripted_placing`.
+        duration: from start to goal [s].
+        rate: states a second [Hz].
+        rng: source of path and pace.
+        config: see `scripted_placing`.
+        max_speed: largest share of the joints' velocity limits [1].
+
+    Raises:
+        ChainError: as `scripted_placing`.
+        KinematicsError: as `scripted_placing`.
+        ScriptedMotionError: as `scripted_placing`, or a joint would have to be too fast.
+    """
+    position = paced(scripted_placing(chain, q_start, T_base_goal, rng=rng, config=config), round(duration * rate), rng)
+    velocity = np.gradient(position, 1.0 / rate, axis=0)
+    excess = np.abs(velocity).max(axis=0) - max_speed * chain.velocity_limit  # (n,)
+    if (excess > 0.0).any():
+        i, fastest = int(excess.argmax()), float(np.abs(velocity[:, excess.argmax()]).max())
+        raise ScriptedMotionError(
+            f"in {duration:.2f} s joint {chain.joint_names[i]!r} would have to reach {fastest:.2f} a second, allowed "
+            f"{max_speed * chain.velocity_limit[i]:.2f}"
+        )
+    return TimedMotion(position, velocity)
+
+
+def random_goal(
+    chain: KinematicChain,
+    q: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    spread: float = 0.2,
+    config: PlacingConfig | None = None,
+) -> np.ndarray:
+    """Return a pose on which the chain's end can be placed from a configuration, ``T_base_goal`` of shape (4, 4) [m].
+
+    It is that of a random configuration near ``q``, 5 cm or more above the base's ground plane.
+
+    Args:
+        chain: see `scripted_placing`.
+        q: configuration to stay near, shape (n,) [rad] or [m].
+        rng: source of randomness.
+        spread: largest change of a joint [rad] or [m].
+        config: see `scripted_placing`.
+
+    Raises:
+        ScriptedMotionError: none was found.
+    """
+
+    def check(T_base_goal: np.ndarray) -> None:
+        if T_base_goal[2, 3] < _LOWEST:
+            raise ScriptedMotionError(f"{T_base_goal[2, 3]:.3f} m high, expected {_LOWEST} m")
+        scripted_placing(chain, q, T_base_goal, rng=rng, config=config)
+
+    return _accepted(lambda: chain.forward(_near(chain, q, spread, rng)), check, f"goal within {spread} of {q}")
+
+
+def random_start(
+    chain: KinematicChain,
+    q: np.ndarray,
+    T_base_goal: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    spread: float = 0.2,
+    config: PlacingConfig | None = None,
+) -> np.ndarray:
+    """Return a random configuration near ``q``, shape (n,), from which the chain's end can be placed on a goal.
+
+    It lies at least 10 cm from the goal.
+
+    Args:
+        chain: see `scripted_placing`.
+        q: configuration to stay near, shape (n,) [rad] or [m].
+        T_base_goal: pose of the chain's end at the goal, shape (4, 4) [m].
+        rng: source of randomness.
+        spread: largest change of a joint [rad] or [m].
+        config: see `scripted_placing`.
+
+    Raises:
+        ScriptedMotionError: none was found.
+    """
+
+    def check(q_start: np.ndarray) -> None:
+        way = np.linalg.norm(chain.forward(q_start)[:3, 3] - T_base_goal[:3, 3])
+        if way < _SHORTEST:
+            raise ScriptedMotionError(f"{way:.3f} m from the goal, expected {_SHORTEST} m")
+        scripted_placing(chain, q_start, T_base_goal, rng=rng, config=config)
+
+    return _accepted(lambda: _near(chain, q, spread, rng), check, f"start within {spread} of {q}")
+
+
+def _accepted(draw: Callable[[], np.ndarray], check: Callable[[np.ndarray], None], what: str) -> np.ndarray:
+    """Return the first draw that the check does not refuse."""
+    reason = ""
+    for _ in range(_ATTEMPTS):
+        drawn = draw()
+        try:
+            check(drawn)
+            return drawn
+        except ScriptedMotionError as error:
+            reason = str(error)
+    raise ScriptedMotionError(f"no {what} found; the last: {reason}")
+
+
+def _near(chain: KinematicChain, q: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
+    """Return ``q`` with the actuated joints varied within their limits, shape (n,)."""
+    actuated = np.array([name in chain.actuated_names for name in chain.joint_names])
+    return np.clip(q + rng.uniform(-spread, spread, chain.n) * actuated, chain.lower, chain.upper)
 
 
 def _checked_pose(T: np.ndarray) -> np.ndarray:
