@@ -1,7 +1,7 @@
 """A MuJoCo world: a robot on its actuators, a tool in its gripper, an RGB-D camera, ground truth.
 
-The base frame is the robot's root link and MuJoCo's world frame. The robot and the held tool touch nothing; only a
-dropped tool falls on the floor. What the world does follows from its arguments and its seed alone.
+The base frame is the robot's root link and MuJoCo's world frame. The robot and the held tool touch nothing, but for a
+held peg and its hole; a dropped tool falls on the floor. What the world does follows from its arguments and its seed.
 """
 
 from collections.abc import Mapping
@@ -11,16 +11,15 @@ import mujoco
 import numpy as np
 
 from ideomotor_sim.actuation import robot_joints, tune_actuators
-from ideomotor_sim.camera import HIDDEN_GROUP, CameraConfig, Renderer, RgbdSensor, set_camera_pose
+from ideomotor_sim.camera import CameraConfig, Renderer, RgbdSensor, set_camera_pose
 from ideomotor_sim.errors import SimulationError
+from ideomotor_sim.peg import Hole, Insertion, checked_pose, measure_insertion, place_hole
 from ideomotor_sim.robots import Robot
 from ideomotor_sim.scene import Scene
 from ideomotor_sim.tools import Tool
 from ideomotor_sim.transforms import inverse, pose_from, quaternion_from, transform
+from ideomotor_sim.world_model import TOOL_GROUP, body_id, compile_world, show_tool
 from ideomotor_sim.world_model import WorldConfig as WorldConfig
-from ideomotor_sim.world_model import body_id, compile_world
-
-TOOL_GROUP = 2  # MuJoCo geom group of the held tool
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,7 @@ class World:
         seed: of the sensor noise.
         home: joint positions after a reset, by name; joints not named are at zero, or at the nearest limit.
         spec: the robot's specification if it was read before (`robot_spec`); it is not changed.
+        hole: a hole for the tool, which is then a peg.
 
     Raises:
         SimulationError: if the robot or the world cannot be built.
@@ -84,11 +84,12 @@ class World:
         seed: int = 0,
         home: Mapping[str, float] | None = None,
         spec: mujoco.MjSpec | None = None,
+        hole: Hole | None = None,
     ) -> None:
-        self.robot, self.tool, self.camera = robot, tool, camera
+        self.robot, self.tool, self.camera, self.hole = robot, tool, camera, hole
         self.config = config or WorldConfig()
         self.T_base_camera = np.array(T_base_camera)
-        self.model = compile_world(robot, tool, scene, camera, self.config, spec)
+        self.model = compile_world(robot, tool, scene, camera, self.config, spec, hole)
         self.data = mujoco.MjData(self.model)
         self._renderer: Renderer | None = None
         self._overview: Renderer | None = None
@@ -105,15 +106,15 @@ class World:
     # --- state ------------------------------------------------------------------------------------------------
 
     def reset(self, seed: int) -> None:
-        """Go back to the home configuration and the tool's own grasp; start the sensor noise from ``seed``."""
+        """Go back to home, the tool's own grasp and the hole's own place; start the sensor noise from ``seed``."""
         self._sensor = RgbdSensor(self.camera, np.random.default_rng(seed))
         self.held = self.tool is not None
         mujoco.mj_resetData(self.model, self.data)
         if self.tool is not None:
             self._place_tool(self.tool.T_ee_tool)
-            self._show_tool("tool", TOOL_GROUP)
-            self._show_tool("dropped", HIDDEN_GROUP)
-            self.model.body_gravcomp[self.model.body("dropped").id] = 1.0
+            show_tool(self.model, held=True, solid=self.hole is not None)
+        if self.hole is not None:
+            place_hole(self.model, self.hole.T_base_hole)
         self.set_configuration(self._home)
         if self.config.actuation == "position":
             self.set_command({name: self._home[name] for name in self.command_names})
@@ -213,9 +214,7 @@ class World:
         fallen = self.data.joint("dropped_free")
         T = self.T_base_tool()
         fallen.qpos[:3], fallen.qpos[3:], fallen.qvel[:] = T[:3, 3], quaternion_from(T[:3, :3]), 0.0
-        self.model.body_gravcomp[self.model.body("dropped").id] = 0.0
-        self._show_tool("tool", HIDDEN_GROUP)
-        self._show_tool("dropped", 0)
+        show_tool(self.model, held=False, solid=True)
         self.held = False
         mujoco.mj_forward(self.model, self.data)
 
@@ -233,6 +232,44 @@ class World:
         if self.tool is None or self.tool.joint is None:
             return 0.0
         return float(self.data.joint("tool_joint").qpos[0])
+
+    # --- the hole ---------------------------------------------------------------------------------------------
+
+    def move_hole(self, T_base_hole: np.ndarray) -> None:
+        """Put the hole somewhere else, until the next reset.
+
+        Raises:
+            SimulationError: if there is none or the pose is not a finite (4, 4) array.
+        """
+        self._the_hole()
+        place_hole(self.model, checked_pose("T_base_hole", T_base_hole))
+        mujoco.mj_kinematics(self.model, self.data)
+
+    def T_base_hole(self) -> np.ndarray:
+        """Pose of the hole in the base frame, shape (4, 4): origin in the centre of its mouth, z out of it.
+
+        Raises:
+            SimulationError: if there is no hole.
+        """
+        self._the_hole()
+        body = self.data.body("hole")
+        return pose_from(body.xpos, body.xmat.reshape(3, 3))
+
+    def insertion(self) -> Insertion:
+        """Return how deep the peg is in the hole.
+
+        Raises:
+            SimulationError: if there is no hole, or the peg was dropped.
+        """
+        hole = self._the_hole()
+        if self.tool is None or not self.held:
+            raise SimulationError("no object is held: nothing to insert")
+        return measure_insertion(self.tool, hole, self.T_base_tool(), self.T_base_hole())
+
+    def _the_hole(self) -> Hole:
+        if self.hole is None:
+            raise SimulationError("there is no hole in this world")
+        return self.hole
 
     # --- ground truth -----------------------------------------------------------------------------------------
 
@@ -350,15 +387,3 @@ class World:
     def _place_tool(self, T_ee_tool: np.ndarray) -> None:
         body = self.model.body("tool")
         body.pos, body.quat = T_ee_tool[:3, 3], quaternion_from(T_ee_tool[:3, :3])
-
-    def _show_tool(self, prefix: str, group: int) -> None:
-        """Put the geoms of the held or of the dropped tool in a group; the dropped one collides when it is seen."""
-        solid = prefix == "dropped" and group != HIDDEN_GROUP
-        for body in range(self.model.nbody):
-            if not self.model.body(body).name.startswith(prefix):
-                continue
-            start = self.model.body_geomadr[body]
-            geoms = slice(start, start + self.model.body_geomnum[body])
-            self.model.geom_group[geoms] = group
-            self.model.geom_contype[geoms] = self.model.geom_conaffinity[geoms] = solid
-            self.model.body_contype[body] = self.model.body_conaffinity[body] = solid
