@@ -220,6 +220,25 @@ class KinematicChain:
         T_base_link: np.ndarray = self._T_base_root.homogeneous @ T_root_link
         return T_base_link
 
+    def jacobian_batch(self, q: np.ndarray, link: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``T_base_link``, shape (T, 4, 4) [m], and `jacobian`, shape (T, 6, n), of T configurations (T, n).
+
+        Raises:
+            ChainError: unknown link, or ``q`` of another shape or not finite.
+        """
+        model, data, frame_id = self.model, self._data, self._frame_id(link)
+        q = np.asarray(q, dtype=float)
+        configurations = self._configurations(self._checked(q, (*q.shape[:1], self.n)))
+        T_root_link, J_root = np.empty((len(q), 4, 4)), np.empty((len(q), 6, model.nv))
+        for t, configuration in enumerate(configurations):
+            J_root[t] = pin.computeFrameJacobian(
+                model, data, configuration, frame_id, pin.ReferenceFrame.LOCAL_WORLD_ALIGNED
+            )
+            T_root_link[t] = pin.updateFramePlacement(model, data, frame_id).homogeneous
+        J = J_root if self._plain else J_root @ self.coupling  # (T, 6, n)
+        R = self._T_base_root.rotation
+        return self._T_base_root.homogeneous @ T_root_link, (R @ J.reshape(-1, 2, 3, self.n)).reshape(J.shape)
+
     def jacobian(self, q: np.ndarray, link: str | None = None) -> np.ndarray:
         """Return the Jacobian of the link origin, rows (linear, angular) along the base axes, shape (6, n).
 

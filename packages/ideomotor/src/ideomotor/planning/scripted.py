@@ -51,6 +51,8 @@ class PlacingConfig(Config):
     variation: float = value(0.05, "Bulge of the way across, standard deviation by its length [1].", ge=0.0, le=0.3)
     spacing: float = value(0.004, "Way of the tip between two points of the path [m].", ge=1e-4, le=0.05)
     limit_margin: float = value(0.02, "Distance kept from the joints' limits [rad] or [m].", ge=0.0, le=0.5)
+    max_speed: float = value(0.8, "Largest share of the joints' velocity limits [1].", ge=0.01, le=1.0)
+    max_acceleration: float = value(8.0, "Largest joint acceleration [rad/s^2] or [m/s^2].", ge=0.1, le=100.0)
 
 
 def scripted_placing(
@@ -153,7 +155,7 @@ def paced(path: np.ndarray, steps: int, rng: np.random.Generator, unevenness: fl
 
 @dataclass(frozen=True)
 class TimedMotion:
-    """What the joints do, at a constant rate."""
+    """What the joints do at a constant rate, from rest to rest."""
 
     position: np.ndarray  # (T, n) [rad] or [m]
     velocity: np.ndarray  # (T, n) [rad/s] or [m/s]
@@ -168,7 +170,6 @@ def timed_placing(
     *,
     rng: np.random.Generator,
     config: PlacingConfig | None = None,
-    max_speed: float = 0.8,
 ) -> TimedMotion:
     """Return a placing motion of a duration [s] at a rate [Hz], at an uneven pace; see `scripted_placing`.
 
@@ -180,23 +181,34 @@ def timed_placing(
         rate: states a second [Hz].
         rng: source of path and pace.
         config: see `scripted_placing`.
-        max_speed: largest share of the joints' velocity limits [1].
 
     Raises:
         ChainError: as `scripted_placing`.
         KinematicsError: as `scripted_placing`.
-        ScriptedMotionError: as `scripted_placing`, or a joint would have to be too fast.
+        ScriptedMotionError: as `scripted_placing`, or no pace was found that is slow enough for all joints.
     """
-    position = paced(scripted_placing(chain, q_start, T_base_goal, rng=rng, config=config), round(duration * rate), rng)
-    velocity = np.gradient(position, 1.0 / rate, axis=0)
-    excess = np.abs(velocity).max(axis=0) - max_speed * chain.velocity_limit  # (n,)
-    if (excess > 0.0).any():
-        i, fastest = int(excess.argmax()), float(np.abs(velocity[:, excess.argmax()]).max())
-        raise ScriptedMotionError(
-            f"in {duration:.2f} s joint {chain.joint_names[i]!r} would have to reach {fastest:.2f} a second, allowed "
-            f"{max_speed * chain.velocity_limit[i]:.2f}"
-        )
-    return TimedMotion(position, velocity)
+    config = config or PlacingConfig()
+    path = scripted_placing(chain, q_start, T_base_goal, rng=rng, config=config)
+    reason = ""
+    for _ in range(_ATTEMPTS):
+        position = paced(path, round(duration * rate), rng)
+        velocity = np.gradient(position, 1.0 / rate, axis=0)
+        velocity[[0, -1]] = 0.0
+        acceleration = np.diff(velocity, axis=0) * rate
+        reason = _too_fast(chain, velocity, config.max_speed * chain.velocity_limit, "velocity")
+        reason = reason or _too_fast(chain, acceleration, np.full(chain.n, config.max_acceleration), "acceleration")
+        if not reason:
+            return TimedMotion(position, velocity)
+    raise ScriptedMotionError(f"no pace for {duration:.2f} s found; the last: {reason}")
+
+
+def _too_fast(chain: KinematicChain, rate: np.ndarray, allowed: np.ndarray, what: str) -> str:
+    """Return which joint exceeds what is allowed, shapes (T, n) and (n,); empty if none does."""
+    largest = np.abs(rate).max(axis=0)  # (n,)
+    i = int((largest / allowed).argmax())
+    return f"{what} {largest[i]:.2f} of {chain.joint_names[i]!r}, allowed {allowed[i]:.2f}" * bool(
+        largest[i] > allowed[i]
+    )
 
 
 def random_goal(

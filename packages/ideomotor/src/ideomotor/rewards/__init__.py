@@ -1,0 +1,1 @@
+"""Learned rewards: what a loaded artefact says about states."""
