@@ -172,8 +172,7 @@ def test_published_losses(family: str, published: float) -> None:
 
 def test_an_example_is_a_demonstrations_start_and_keypoints() -> None:
     q, z = np.arange(35.0).reshape(5, 7), np.arange(30.0).reshape(5, 2, 3)
-    names = tuple(f"joint_{i}" for i in range(7))
-    example = Example.of(Demonstration("bag: placing", np.arange(5.0), names, q, ("a", "b"), z))
+    example = Example.of(Demonstration("bag: placing", np.arange(5.0), CHAIN, q, ("a", "b"), z))
     assert example.source == "bag: placing"
     np.testing.assert_array_equal(example.q0, q[0])
     np.testing.assert_array_equal(example.keypoints, z)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ideomotor.body.chain import KinematicChain
 from ideomotor.body.extension import JointType
 from ideomotor.body.urdf import extend_urdf
 from ideomotor.data.demonstrations import Demonstration, DemonstrationError, read_demonstrations
@@ -38,11 +39,14 @@ def test_what_was_shown_is_what_is_read(tmp_path: Path) -> None:
     for demonstration, duration in zip(demonstrations, (1.5, 3.0), strict=True):
         assert demonstration.joint_names == ("lift", "turn")  # the chain's order, not that of the messages
         assert demonstration.keypoint_names == LINKS
+        assert demonstration.duration == pytest.approx(demonstration.steps / rate)
         assert 0.8 * duration * rate < demonstration.steps <= duration * rate + 2
         np.testing.assert_allclose(np.diff(demonstration.stamp), 1 / rate)
         np.testing.assert_allclose(demonstration.q[[0, -1]], [Q0, Q1], atol=1e-3)
         np.testing.assert_allclose(demonstration.keypoints_base, true_keypoints(demonstration.q), atol=1e-12)
         np.testing.assert_allclose(demonstration.goal, true_keypoints(Q1[None])[0], atol=1e-3)
+        assert demonstration.chain.ee_link == LINKS[-1]  # the tip
+        np.testing.assert_allclose(demonstration.keypoints_ee, [[0.0, 0.0, -0.2], [0.0, 0.0, 0.0]], atol=1e-12)
         np.testing.assert_array_equal(demonstration.relative[-1], 0.0)
         time = np.interp(0.5 * (Q0[1] + Q1[1]), demonstration.q[:, 1], demonstration.stamp)
         shown = positions(demonstration.stamp - time + 1.0 + 0.5 * duration, duration)
@@ -360,7 +364,7 @@ def test_options_are_checked(tmp_path: Path, options: dict[str, float]) -> None:
 GOOD = {
     "source": "here",
     "stamp": 0.1 * np.arange(5),
-    "joint_names": ("a", "b"),
+    "chain": KinematicChain.from_urdf(URDF, ee_link="hand"),
     "q": np.zeros((5, 2)),
     "keypoint_names": ("k",),
     "keypoints_base": np.arange(15.0).reshape(5, 1, 3),
@@ -386,7 +390,11 @@ def test_a_demonstration_is_read_only() -> None:
         ({"q": np.diag([0.0, 0.0, np.inf, 0.0, 0.0])[:, 1:3]}, r"here: q is not finite at state 2"),
         ({"stamp": np.array([0.0, 0.1, 0.1, 0.2, 0.3])}, "here: stamps .* expected increasing from 0"),
         ({"stamp": 1.0 + np.arange(5)}, "here: stamps .* expected increasing from 0"),
-        ({"joint_names": ("a", "a")}, r"here: joint_names=\['a', 'a'\], expected at least one, each once"),
+        ({"chain": KinematicChain.from_urdf(URDF, ee_link="column")}, r"q has shape \(5, 2\), expected \(5, 1\)"),
+        (
+            {"keypoint_names": ("a", "a"), "keypoints_base": np.zeros((5, 2, 3))},
+            r"here: keypoint_names=\['a', 'a'\], expected at least one, each once",
+        ),
         ({"keypoint_names": (), "keypoints_base": np.zeros((5, 0, 3))}, r"here: keypoint_names=\[\]"),
         (
             {"stamp": np.arange(4), "q": np.zeros((4, 2)), "keypoints_base": np.zeros((4, 1, 3))},

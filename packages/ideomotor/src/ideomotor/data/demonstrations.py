@@ -51,13 +51,13 @@ class Demonstration:
 
     source: str  # file, and which part of it, for messages
     stamp: np.ndarray  # (T,) [s], from 0
-    joint_names: tuple[str, ...]
+    chain: KinematicChain  # that showed it: from the frame of the keypoints to the tip of the held object
     q: np.ndarray  # (T, n) [rad] or [m]
     keypoint_names: tuple[str, ...]  # links of the extended description
     keypoints_base: np.ndarray  # (T, K, 3) [m]
 
     def __post_init__(self) -> None:
-        T, n, k = np.size(self.stamp), len(self.joint_names), len(self.keypoint_names)
+        T, n, k = np.size(self.stamp), self.chain.n, len(self.keypoint_names)
         for name, shape in {"stamp": (T,), "q": (T, n), "keypoints_base": (T, k, 3)}.items():
             array = np.array(getattr(self, name), dtype=float)
             if array.shape != shape:
@@ -67,14 +67,30 @@ class Demonstration:
                 raise DemonstrationError(f"{self.source}: {name} is not finite at state {t}: {array[t].tolist()}")
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        for name in ("joint_names", "keypoint_names"):
-            names = getattr(self, name)
-            if not names or len(set(names)) < len(names):
-                raise DemonstrationError(f"{self.source}: {name}={list(names)}, expected at least one, each once")
+        names = self.keypoint_names
+        if not names or len(set(names)) < len(names):
+            raise DemonstrationError(f"{self.source}: keypoint_names={list(names)}, expected at least one, each once")
         if T < MIN_STATES:
             raise DemonstrationError(f"{self.source}: too short: {T} states, expected at least {MIN_STATES}")
         if self.stamp[0] != 0.0 or not (np.diff(self.stamp) > 0.0).all():
             raise DemonstrationError(f"{self.source}: stamps {self.stamp.tolist()}, expected increasing from 0")
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Names of the joints, in the order of ``q``."""
+        return self.chain.joint_names
+
+    @property
+    def duration(self) -> float:
+        """From the first state to the last [s]."""
+        return float(self.stamp[-1])
+
+    @property
+    def keypoints_ee(self) -> np.ndarray:
+        """Where the keypoints are on the held object, shape (K, 3) in the chain's ``ee_link`` [m]."""
+        T_base_ee = self.chain.forward(self.q[0])
+        keypoints: np.ndarray = (self.keypoints_base[0] - T_base_ee[:3, 3]) @ T_base_ee[:3, :3]
+        return keypoints
 
     @property
     def goal(self) -> np.ndarray:
@@ -324,7 +340,7 @@ def _demonstration(recorded: _Recorded, part: _Part, options: _Options) -> Demon
     return Demonstration(
         source=part.source,
         stamp=np.arange(len(q)) / options.rate,
-        joint_names=chain.joint_names,
+        chain=chain,
         q=q,
         keypoint_names=schema.keypoint_links,
         keypoints_base=np.stack(keypoints, axis=1),
