@@ -4,8 +4,7 @@ import argparse
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -14,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.body_schema import accuracy, open_loop, speed
-from benchmarks.body_schema.accuracy import Cases
 from benchmarks.body_schema.cases import Options
-from benchmarks.report import Metric, metric, percentile, print_table, start_run, write_json
+from benchmarks.report import Metric, metric, percentile
+from benchmarks.runner import Benchmark, Cases, Part, run_benchmark
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.detector import KeypointDetector
 from ideomotor.errors import IdeomotorError
@@ -28,7 +27,7 @@ VISION_ONLY = Path("artefacts/keypoints_vision_only")
 ROS_PARTS = ("placing", "slip", "latency")
 PARTS = ("accuracy", "open_loop", "speed", *ROS_PARTS)
 ONCE = ("latency",)  # one run, not one a seed
-Part = Callable[[Options], dict[str, Cases]]
+Measure = Callable[[Options], dict[str, Cases]]
 QUICK_SEEDS = 1
 SETUP = Path("ros2_ws/install/setup.bash")
 
@@ -70,7 +69,7 @@ def mean(values: np.ndarray) -> float:
     return float(np.mean(values))
 
 
-def measurements(options: Options) -> dict[str, Part]:
+def measurements(options: Options) -> dict[str, Measure]:
     """Return how each part is measured.
 
     Raises:
@@ -81,7 +80,7 @@ def measurements(options: Options) -> dict[str, Part]:
     detector = KeypointDetector.load(options.artefact)
     vision_only = KeypointDetector.load(VISION_ONLY) if VISION_ONLY.is_dir() else None
 
-    def over_ros(part: str) -> Part:  # needs the built workspace, imported when its turn has come
+    def over_ros(part: str) -> Measure:  # needs the built workspace, imported when its turn has come
         return lambda o: import_module(f"benchmarks.body_schema.{part}").measure(o)
 
     return {
@@ -92,32 +91,9 @@ def measurements(options: Options) -> dict[str, Part]:
     }
 
 
-def run_parts(parts: Mapping[str, Part], options: Options, save: Callable[[dict[str, Cases], list[str]], None]) -> None:
-    """Measure part after part and seed after seed; what fails is noted and takes nothing else with it.
-
-    Args:
-        parts: by name, called with the options for one seed (those in `ONCE`: for all).
-        options: of the cases.
-        save: called after every step with all cases so far, and with what failed.
-    """
-    cases: dict[str, Cases] = {}
-    failed: list[str] = []
-    for part, measure in parts.items():
-        for seeds in [options.seeds] if part in ONCE else [(seed,) for seed in options.seeds]:
-            step = part if part in ONCE else f"{part}, seed {seeds[0]}"
-            logger.info("%s: begins", step)
-            start = time.monotonic()
-            try:
-                found = measure(replace(options, seeds=seeds))
-            except Exception as error:  # outermost loop: whatever it is, hours of other results must not be lost for it
-                ours = isinstance(error, IdeomotorError)  # it says what is wrong; of others the place is needed
-                logger.error("%s: failed after %.0f s: %s", step, time.monotonic() - start, error, exc_info=not ours)
-                failed.append(f"{step}: {type(error).__name__}: {error}")
-            else:
-                logger.info("%s: done in %.0f s", step, time.monotonic() - start)
-                for key, values in found.items():
-                    cases.setdefault(key, []).extend(values)
-            save(cases, failed)
+def of_seeds(measure: Measure, options: Options) -> Part:
+    """Return the part as a function of seeds."""
+    return lambda seeds: measure(replace(options, seeds=seeds))
 
 
 def summarise(cases: dict[str, Cases]) -> dict[str, Metric]:
@@ -186,26 +162,10 @@ def main() -> None:
         functions = measurements(options)
     except IdeomotorError as error:
         parser.error(str(error))
-    sys.exit(_measure({part: functions[part] for part in PARTS if part in a.parts}, options, a.json))
-
-
-def _measure(parts: Mapping[str, Part], options: Options, path: Path | None) -> int:
-    """Measure, write and print; return the exit status."""
-    run = start_run("body_schema")
-    metrics: dict[str, Metric] = {}
-    common = {"benchmark": "body_schema", "seeds": options.seeds, "options": options.described()}
-
-    def save(cases: dict[str, Cases], failed: list[str]) -> None:
-        metrics.update(summarise(cases))
-        run.failed[:] = failed
-        if path:
-            write_json(path, run, common, metrics)  # after every step: a long run may be cut short
-
-    run_parts(parts, options, save)
-    print_table(metrics, TARGETS)
-    for failure in run.failed:
-        sys.stderr.write(f"not measured: {failure}\n")
-    return 1 if run.failed else 0
+    parts = {part: of_seeds(functions[part], options) for part in PARTS if part in a.parts}
+    sys.exit(
+        run_benchmark(Benchmark("body_schema", options.described(), parts, ONCE, summarise, TARGETS), seeds, a.json)
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from benchmarks.body_schema.cases import Case, Options, Recording, estimate, open_case, positions, record
+from benchmarks.runner import Cases
 from ideomotor.body.camera import Intrinsics
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.detector import KeypointDetector
@@ -16,8 +17,6 @@ from ideomotor.body.keypoints import Keypoints
 from ideomotor.body.urdf import extend_urdf
 from ideomotor_sim.motion import Frame, take_frame
 from ideomotor_sim.transforms import inverse, transform
-
-Cases = list[tuple[int, float]]
 
 UNSEEN_CONFIGURATIONS = 100
 OUTLIER_SHARE = 0.2

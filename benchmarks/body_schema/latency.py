@@ -9,10 +9,10 @@ import time
 from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 
-from benchmarks.body_schema.accuracy import Cases
 from benchmarks.body_schema.cases import Options
 from benchmarks.body_schema.slip import TIP_FRAME
 from benchmarks.body_schema.stack import running_stack
+from benchmarks.runner import Cases
 from ideomotor_nodes.client import BodySchemaClient
 from ideomotor_nodes.qos import STREAM, TF
 

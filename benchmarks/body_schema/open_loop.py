@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.body_schema import neural_dynamics
-from benchmarks.body_schema.accuracy import Cases, extended_chain
+from benchmarks.body_schema.accuracy import extended_chain
 from benchmarks.body_schema.cases import RATE, Case, Options, estimate, open_case, positions, record
+from benchmarks.runner import Cases
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.detector import KeypointDetector
 from ideomotor.body.estimator import Estimate

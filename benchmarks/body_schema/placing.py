@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 
-from benchmarks.body_schema.accuracy import Cases
 from benchmarks.body_schema.cases import Options
 from benchmarks.body_schema.stack import running_stack
+from benchmarks.runner import Cases
 from ideomotor.planning.goals import reachable_positions
 from ideomotor_nodes import convert
 from ideomotor_nodes.client import BodySchemaClient, ClientError

@@ -15,9 +15,9 @@ from sensor_msgs.msg import JointState as JointStateMsg
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from benchmarks.body_schema.accuracy import Cases
 from benchmarks.body_schema.cases import Options
 from benchmarks.body_schema.stack import running_stack
+from benchmarks.runner import Cases
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.excitation import ExcitationConfig, Trajectory, excitation_trajectory
 from ideomotor_interfaces.msg import BodySchema

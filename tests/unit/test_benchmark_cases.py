@@ -35,7 +35,7 @@ def test_bad_options_are_refused_at_once(
 ) -> None:
     given = ["prog", *(arguments if "--parts" in arguments else ["--parts", "speed", *arguments])]
     monkeypatch.setattr(sys, "argv", given)
-    monkeypatch.setattr(command, "run_parts", lambda *_: pytest.fail("measured nevertheless"))
+    monkeypatch.setattr(command, "run_benchmark", lambda *_: pytest.fail("measured nevertheless"))
     with pytest.raises(SystemExit) as stopped:
         command.main()
     assert stopped.value.code == 2
