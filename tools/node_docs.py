@@ -23,6 +23,7 @@ NODES = (
     "player",
     "viewer",
     "tool_use",
+    "demonstrate",
 )
 
 

@@ -196,8 +196,11 @@ def test_starts_and_goals_are_reachable_and_apart(chain: KinematicChain, q: np.n
         motion = timed_placing(chain, q_start, T_base_goal, 8.0, 50.0, rng=rng)
         assert motion.position.shape == motion.velocity.shape == (401, 7)
         np.testing.assert_allclose(motion.position[0], q_start, atol=1e-12)
+        np.testing.assert_array_equal(motion.velocity[[0, -1]], 0.0)  # what the gate needs to hold when commands end
         error = np.linalg.inv(T_base_goal) @ chain.forward(motion.position[-1])
         assert np.linalg.norm(error[:3, 3]) < 5e-4
+        assert (np.abs(motion.velocity) <= 0.8 * chain.velocity_limit).all()
+        assert np.abs(np.diff(motion.velocity, axis=0)).max() <= 8.0 / 50.0
         np.testing.assert_allclose(
             motion.position[0] + np.cumsum(motion.velocity, axis=0)[-1] / 50.0, motion.position[-1], atol=1e-2
         )
@@ -208,10 +211,13 @@ def test_too_fast_and_nowhere_are_refused(chain: KinematicChain) -> None:
     T_base_goal = random_goal(chain, Q, rng)
     q_start = random_start(chain, Q, T_base_goal, rng)
     with pytest.raises(
-        ScriptedMotionError, match=r"in 0\.10 s joint 'iiwa_joint_\d' would have to reach .* allowed \d\."
+        ScriptedMotionError, match=r"no pace for 0\.10 s found; the last: velocity .* of 'iiwa_joint_\d', allowed \d\."
     ):
         timed_placing(chain, q_start, T_base_goal, 0.1, 100.0, rng=rng)
     with pytest.raises(
         ScriptedMotionError, match=r"no start within 0\.0 of .* found; the last: 0\.000 m from the goal"
     ):
         random_start(chain, Q, chain.forward(Q), rng, spread=0.0)
+    config = PlacingConfig(max_acceleration=0.1)
+    with pytest.raises(ScriptedMotionError, match=r"acceleration .* of 'iiwa_joint_\d', allowed 0\.10"):
+        timed_placing(chain, q_start, T_base_goal, 4.0, 100.0, rng=rng, config=config)

@@ -5,6 +5,7 @@ from setuptools import setup
 PACKAGE = "ideomotor_nodes"
 NODES = (
     "body_schema",
+    "demonstrate",
     "keypoint_detector",
     "mujoco_sim",
     "player",

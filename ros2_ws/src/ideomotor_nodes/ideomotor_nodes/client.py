@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import rclpy
 from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import PoseStamped
 from rclpy.action import ActionClient
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import String
@@ -107,6 +109,28 @@ class BodySchemaClient(Node):
         goal = MoveTip.Goal(target=target, link=link, position_only=True)
         return self.call(self._move, goal, f"move {link}", MOTION_TIMEOUT)
 
+    def move_tip_to_pose(self, T_frame_target: np.ndarray, frame: str, link: str) -> MoveTip.Result:
+        """Move ``link`` to a pose in ``frame``, shape (4, 4) [m]; the result says how far it came."""
+        target = convert.pose_stamped_msg(T_frame_target, 0.0, frame)
+        return self.call(self._move, MoveTip.Goal(target=target, link=link), f"move {link}", MOTION_TIMEOUT)
+
+    def known_schema(self, timeout: float) -> BodySchema:
+        """Return the body schema that was estimated before.
+
+        Raises:
+            ClientError: there is none, or no robot.
+        """
+        self.wait_for(self._move.server_is_ready, "action server tip_controller/move_tip", timeout)
+        self.wait_for(lambda: self.description is not None, "robot_description", timeout)
+        self.wait_for(lambda: bool(self.joint_states.names), "joint_states", timeout)
+        self.wait_for(lambda: self.schema is not None, "body_schema", timeout)
+        assert self.schema is not None
+        if self.schema.state != BodySchema.EXTENDED:
+            raise ClientError(
+                f"body_schema has state {self.schema.state}, expected EXTENDED: estimate the object first"
+            )
+        return self.schema
+
     def release_gate(self) -> bool:
         """Ask the safety gate to leave its fault; return whether it did."""
         answer = self._release.call_async(Trigger.Request())
@@ -169,7 +193,7 @@ def run_client(client_type: Callable[[], Any], args: list[str] | None) -> int:
     try:
         client = client_type()
         return 0 if client.run() else 1
-    except IdeomotorError as error:
+    except (IdeomotorError, ParameterException) as error:
         sys.stderr.write(f"{client_type.__name__}: {error}\n")
         return 1 if isinstance(error, ClientError) else 2
     except KeyboardInterrupt:
