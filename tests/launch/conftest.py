@@ -89,3 +89,9 @@ def launch_file(tmp_path: Path) -> Iterator[Callable[..., RunningLaunch]]:
             launch.process.kill()
             launch.wait()
             raise
+
+
+@pytest.fixture
+def own_domain() -> dict[str, str]:
+    """A domain of our own: other tests may run at the same time."""
+    return {"ROS_DOMAIN_ID": str(100 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}

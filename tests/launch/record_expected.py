@@ -1,6 +1,7 @@
 """Record what ROS 2's own launch makes of the launch files of cases.yaml, into expected/*.json.
 
-The launch files of the repository itself are recorded too, with their default arguments, as repository_NAME.json.
+The launch files of the repository itself are recorded too, as repository_NAME.json: with their default arguments, and
+as repository.yaml says.
 Needs `launch`, `launch_xml` and `launch_ros` importable (a sourced ROS 2 Jazzy), and for the repository's own
 files a built and sourced ros2_ws; starts no process:
 
@@ -115,6 +116,8 @@ def main() -> None:
         case["path"] = HERE / "cases" / f"{case['file']}.launch.xml"
     for path in sorted((REPOSITORY / "launch").glob("*.launch.xml")):
         cases[f"repository_{path.name.removesuffix('.launch.xml')}"] = {"path": path}
+    for name, case in yaml.safe_load((HERE / "repository.yaml").read_text()).items():
+        cases[f"repository_{name}"] = {**case, "path": REPOSITORY / "launch" / f"{case['file']}.launch.xml"}
     for name in sys.argv[1:] or cases:
         result = record_case(cases[name])
         if name.startswith("repository_"):

@@ -1,21 +1,12 @@
 """The demonstration from its launch file, and its recording replayed: what `make demo` does."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 TIMEOUT = 240.0  # [s] on two busy cores
-
-
-@pytest.fixture
-def own_domain() -> dict[str, str]:
-    """A domain of our own: other tests may run at the same time."""
-    return {"ROS_DOMAIN_ID": str(100 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
 def test_tool_use_and_replay(launch_file: Callable[..., Any], own_domain: dict[str, str], tmp_path: Path) -> None:

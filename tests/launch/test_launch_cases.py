@@ -17,6 +17,13 @@ from ideomotor.launching.process import ParameterFile, Process
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 OWN_FILES = sorted((REPOSITORY / "launch").glob("*.launch.xml"))
+OWN_CASES: dict[str, dict[str, Any]] = {
+    **{path.name.removesuffix(".launch.xml"): {"path": path, "arguments": {}} for path in OWN_FILES},
+    **{
+        name: {**case, "path": REPOSITORY / "launch" / f"{case['file']}.launch.xml"}
+        for name, case in yaml.safe_load((HERE / "repository.yaml").read_text()).items()
+    },
+}
 CASES: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "cases.yaml").read_text())
 ENVIRONMENT = {"PATH": os.environ["PATH"], "AMENT_PREFIX_PATH": str(HERE / "prefix")}
 
@@ -72,10 +79,11 @@ def test_the_repositorys_launch_files_are_in_the_covered_subset(path: Path) -> N
     assert read_launch_file(path).tag == "launch"
 
 
-@pytest.mark.parametrize("path", OWN_FILES, ids=lambda p: p.name)
-def test_the_repositorys_launch_files_are_what_ros2_launch_makes_of_them(path: Path) -> None:
-    """With their default arguments. Packages are found in the built and sourced workspace."""
-    recorded = HERE / "expected" / f"repository_{path.name.removesuffix('.launch.xml')}.json"
+@pytest.mark.parametrize("name", OWN_CASES)
+def test_the_repositorys_launch_files_are_what_ros2_launch_makes_of_them(name: str) -> None:
+    """With their default arguments, and as repository.yaml says. Packages are found in the built, sourced workspace."""
+    path, arguments = OWN_CASES[name]["path"], OWN_CASES[name]["arguments"]
+    recorded = HERE / "expected" / f"repository_{name}.json"
     expected = json.loads(recorded.read_text()) if recorded.is_file() else {}
     current = hashlib.sha256(b"".join(p.read_bytes() for p in OWN_FILES)).hexdigest()
     if expected.get("launch_files_sha256") != current:
@@ -87,6 +95,6 @@ def test_the_repositorys_launch_files_are_what_ros2_launch_makes_of_them(path: P
         pytest.skip("ros2_ws is not built, or ros2_ws/install/setup.bash not sourced")
     if "refused" in expected:  # an argument is required
         with pytest.raises(LaunchError):
-            load_launch(path, {}, environment)
+            load_launch(path, arguments, environment)
     else:
-        assert [as_recorded(p, environment) for p in load_launch(path, {}, environment)] == expected["processes"]
+        assert [as_recorded(p, environment) for p in load_launch(path, arguments, environment)] == expected["processes"]
