@@ -3,7 +3,7 @@
 The robot lifts and turns a bent stick with two keypoints, so that these are known in closed form (`true_keypoints`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,13 +142,24 @@ def positions(time: np.ndarray, duration: float) -> np.ndarray:
     return Q0 + minimum_jerk(time - 1.0, duration)[:, None] * (Q1 - Q0)
 
 
-def messages(durations: Iterable[float] = (2.0,), *, marked: bool = True) -> list[Message]:
+def turned_then_lowered(time: np.ndarray, duration: float) -> np.ndarray:
+    """Return (lift, turn) of another demonstration, shape (T, 2): the turn is over before much is lowered."""
+    turn, lift = (minimum_jerk(time - 1.0 - delay * duration, 0.6 * duration) for delay in (0.0, 0.4))
+    return Q0 + np.stack([lift, turn], axis=1) * (Q1 - Q0)
+
+
+def messages(
+    durations: Iterable[float] = (2.0,),
+    *,
+    marked: bool = True,
+    path: Callable[[np.ndarray, float], np.ndarray] = positions,
+) -> list[Message]:
     """Return the messages of demonstrations named a, b, ..., each with a second of rest before and after it [s]."""
     result = [Message("/robot_description", 0.0, text(EXTENDED)), Message("/body_schema", 0.0, body_schema())]
     begin = 0.1
     for name, duration in zip("abcdefgh", durations, strict=False):
         time = np.arange(0.0, duration + 2.0, 1 / RATE)
-        for t, (lift, turn) in zip(time, positions(time, duration), strict=True):
+        for t, (lift, turn) in zip(time, path(time, duration), strict=True):
             stamp = SIMULATED + begin + t
             result.append(Message("/joint_states", begin + t, joint_state(stamp, turn=turn, finger=0.0, lift=lift)))
         if marked:

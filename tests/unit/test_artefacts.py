@@ -12,7 +12,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from ideomotor.artefacts import ArtefactError, Manifest, Model, Normalisation, Tensor, load_artefact, save_artefact
+from ideomotor.artefacts import (
+    ArtefactError,
+    Manifest,
+    Model,
+    Normalisation,
+    Tensor,
+    check_target,
+    load_artefact,
+    save_artefact,
+)
 
 RGB = Tensor(
     name="rgb",
@@ -197,6 +206,24 @@ def test_save_refuses_what_is_no_artefact(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="is no artefact"):
         save_artefact(tmp_path, MANIFEST, {"model.onnx": model_bytes()})
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_target_is_checked_before_the_work(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New folders and artefacts will do; what is something else, and where nobody can write, will not."""
+    monkeypatch.chdir(tmp_path)
+    for target in (folder, tmp_path / "new" / "one", Path("new")):
+        check_target(target)
+    (tmp_path / "file").touch()
+    for target, message in (
+        (tmp_path, "is no artefact; expected a new or empty folder, or an artefact"),
+        (tmp_path / "file", "is no artefact"),
+        (tmp_path / "file" / "new", "cannot write to .*/file; expected a folder"),
+    ):
+        with pytest.raises(ArtefactError, match=message):
+            check_target(target)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # tests may run as root, who can write anywhere
+    with pytest.raises(ArtefactError, match=f"cannot write to {tmp_path}; expected"):
+        check_target(tmp_path / "new")
 
 
 def test_save_refuses_models_the_manifest_does_not_list(tmp_path: Path) -> None:

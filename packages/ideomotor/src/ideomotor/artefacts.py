@@ -132,6 +132,20 @@ def read_manifest(folder: Path | str) -> Manifest:
     return _manifest_from(data, str(path))
 
 
+def check_target(folder: Path | str) -> None:
+    """Check that an artefact can be written to ``folder``, before the work that it is the result of.
+
+    Raises:
+        ArtefactError: if something else is there, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtefactError(f"{folder} is there and is no artefact; expected a new or empty folder, or an artefact")
+    there = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ArtefactError(f"{folder}: cannot write to {there}; expected a folder to write to")
+
+
 def save_artefact(folder: Path | str, manifest: Manifest, models: Mapping[str, Path | bytes]) -> Artefact:
     """Write an artefact, whole or not at all: on a failure what was in ``folder`` is still there.
 
@@ -144,8 +158,7 @@ def save_artefact(folder: Path | str, manifest: Manifest, models: Mapping[str, P
         ArtefactError: if the manifest and the models do not fit, or ``folder`` holds something else.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArtefactError(f"{folder} is there and is no artefact; expected a new or empty folder, or an artefact")
+    check_target(folder)
     listed = [model.file for model in manifest.models]
     if sorted(listed) != sorted(models):
         raise ArtefactError(f"models given are {sorted(models)}, the manifest lists {sorted(listed)}")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ideomotor.artefacts import Artefact, Manifest, Model, save_artefact
 from ideomotor.artefacts import Tensor as TensorSpec
 from ideomotor.rewards.artefact import INPUTS, MODALITY, OUTPUTS
-from ideomotor_learn.body.export import OPSET, code_version
+from ideomotor_learn.body.export import OPSET, code_version, without_folders
 from ideomotor_learn.rewards.families import WeightFamily
 from ideomotor_learn.rewards.learn import LearnConfig, Shown
 
@@ -88,7 +88,7 @@ def export_reward(
         models=(Model(file="model.onnx", inputs=tuple(map(spec, INPUTS)), outputs=tuple(map(spec, OUTPUTS))),),
         joint_names=(),  # a reward speaks of keypoints: any arm that holds them can use it
         rate=float(np.mean([len(s.keypoints) - 1 for s in shown])) / duration,
-        training=asdict(config),
+        training=without_folders(asdict(config)),
         seed=config.seed,
         data_sha256=_data_sha256(shown),
         metrics=dict(metrics),
