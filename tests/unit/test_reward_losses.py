@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import tslearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -58,6 +59,23 @@ def test_soft_dtw_is_the_soft_minimum_over_all_alignments(T1: int, T2: int, gamm
     rng = np.random.default_rng(T1 + 10 * T2)
     x, y = trajectory(rng, T1), trajectory(rng, T2)
     assert soft_dtw(x, y, gamma).item() == pytest.approx(soft_dtw_by_definition(x, y, gamma), rel=1e-12)
+
+
+@given(seed=st.integers(0, 2**32 - 1), gamma=st.floats(1e-4, 10.0), T1=st.integers(1, 40), T2=st.integers(1, 40))
+def test_soft_dtw_agrees_with_tslearn(seed: int, gamma: float, T1: int, T2: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = trajectory(rng, T1, 6), trajectory(rng, T2, 6)
+    assert soft_dtw(x, y, gamma).item() == pytest.approx(tslearn.metrics.soft_dtw(x.numpy(), y.numpy(), gamma=gamma))
+
+
+def test_gradient_of_soft_dtw_agrees_with_tslearn() -> None:
+    """Its expected alignment E, summed over the pairs of states: 2 sum_j E_ij (x_i - y_j)."""
+    rng = np.random.default_rng(5)
+    x, y = trajectory(rng, 12).requires_grad_(), trajectory(rng, 9)
+    (gradient,) = torch.autograd.grad(soft_dtw(x, y, 0.5), x)
+    E, _ = tslearn.metrics.soft_dtw_alignment(x.detach().numpy(), y.numpy(), gamma=0.5)
+    expected = 2 * (E[:, :, None] * (x.detach().numpy()[:, None] - y.numpy()[None])).sum(1)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-9)
 
 
 def test_small_gamma_is_dtw() -> None:
