@@ -1,10 +1,13 @@
 """Points of a held object along paths of the joints: positions and Jacobians in the frame of the task."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ideomotor.body.chain import ChainError, KinematicChain
+from ideomotor.body.chain_model import joints_between, name_of
+from ideomotor.body.urdf import parse_urdf
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +27,33 @@ class HeldPoints:
             raise ChainError(f"position_ee has shape {points.shape}: {points.tolist()}, expected finite, (K, 3)")
         points.setflags(write=False)
         object.__setattr__(self, "position_ee", points)
+
+    @classmethod
+    def at_links(cls, chain: KinematicChain, urdf: str, links: Sequence[str]) -> "HeldPoints":
+        """Return the origins of links, in their order.
+
+        Args:
+            chain: what holds them.
+            urdf: the description that the chain is made of.
+            links: their names.
+
+        Raises:
+            UrdfError: the URDF is malformed.
+            ChainError: there is no such link, or it is not rigid to the end of the chain.
+        """
+        robot = parse_urdf(urdf)
+
+        def moving(link: str) -> list[str]:
+            joints = joints_between(robot, chain.base_link, link)
+            return [name_of(joint) for joint in joints if joint.get("type") != "fixed"]
+
+        above_end = moving(chain.ee_link)
+        for link in links:
+            between = sorted(set(moving(link)).symmetric_difference(above_end))
+            if between:
+                raise ChainError(f"link {link!r} is not rigid to {chain.ee_link!r}: {between} move one of them only")
+        T_end_base = np.linalg.inv(chain.forward(chain.neutral))
+        return cls(chain, np.array([(T_end_base @ chain.forward(chain.neutral, link))[:3, 3] for link in links]))
 
     def at(self, q: np.ndarray) -> np.ndarray:
         """Return where the points are at T configurations (T, n), shape (T, K, 3) in the base frame [m]."""

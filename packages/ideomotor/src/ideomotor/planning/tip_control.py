@@ -1,16 +1,12 @@
-r"""Move the end of a chain to a pose: inverse kinematics once, a smooth joint path, and feedback at its end.
+r"""Move the end of a chain to a pose: a joint path that was planned once, and feedback at its end.
 
-With :math:`q_0, q_1` the present and the wanted configuration and :math:`s` the minimum-jerk profile
-(Flash and Hogan 1985):
+With :math:`p(t)` the path, :math:`T` its duration, and :math:`q_1 = p(T)` the configuration at the target:
 
 .. math::
-    s(\tau) &= 10 \tau^3 - 15 \tau^4 + 6 \tau^5, \quad \tau = t / T \\
-    T &= \max_j \max\Big( \frac{15}{8} \frac{|q_1 - q_0|_j}{v_j},\;
-                          \sqrt{\tfrac{10}{\sqrt 3} \frac{|q_1 - q_0|_j}{a}} \Big) \\
-    q_{cmd} &= q_0 + s\,(q_1 - q_0) + c, \qquad \dot c = k\,(q_1 - q)\ \text{when}\ t > T
+    q_{cmd} = p(t) + c, \qquad \dot c = k\,(q_1 - q)\ \text{when}\ t > T
 
-so that :math:`v_j` and :math:`a` bound velocity and acceleration, limits hold on the whole path (they are a box),
-there are no local minima on the way, and the integral :math:`c` removes the servo's steady-state error.
+so that the integral :math:`c` removes the servo's steady-state error. What plans the path is given: straight to the
+nearest configuration (`path_planner`), or under a learned reward (`reward_path`).
 """
 
 from dataclasses import dataclass
@@ -19,7 +15,10 @@ from enum import Enum
 import numpy as np
 
 from ideomotor.config import Config, value
-from ideomotor.planning.inverse_kinematics import InverseKinematics, Solution, Target
+from ideomotor.planning.inverse_kinematics import InverseKinematics, PoseError, Target
+from ideomotor.planning.joint_path import Bounds, BrakePath, Reference, TimedPath
+from ideomotor.planning.joint_path import JointPath as JointPath
+from ideomotor.planning.path_planner import NearestPosture, NoPathError, PathPlanner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +40,10 @@ class TipControlConfig(Config):
     max_correction: float = value(0.1, "Largest correction of a joint [rad] or [m].", ge=0.0, le=0.5)
     max_tracking_error: float = value(0.15, "Give up if a joint is farther from its command [rad].", ge=0.01, le=1.0)
 
+    def bounds(self, ik: InverseKinematics) -> Bounds:
+        """Return what the joints may do on the way."""
+        return Bounds(self.speed * ik.chain.velocity_limit[ik.active], self.max_acceleration)
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -49,6 +52,11 @@ class Tolerance:
     position: float  # [m]
     orientation: float  # [rad]
     timeout: float  # [s]
+
+    @property
+    def of_path(self) -> PoseError:
+        """How far from the target a planned path may end: the other half is for the servo."""
+        return PoseError(self.position / 2, self.orientation / 2)
 
 
 class MotionState(Enum):
@@ -62,56 +70,10 @@ class MotionState(Enum):
     NOT_REACHED = "not reached"
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What the actuated joints shall do now."""
-
-    position: np.ndarray  # (n_active,) [rad] or [m]
-    velocity: np.ndarray  # (n_active,) [rad/s] or [m/s]
-
-
-@dataclass(frozen=True)
-class JointPath:
-    """Minimum-jerk path between two configurations."""
-
-    start: np.ndarray  # (n_active,)
-    end: np.ndarray  # (n_active,)
-    duration: float  # [s]
-
-    @classmethod
-    def plan(cls, start: np.ndarray, end: np.ndarray, max_velocity: np.ndarray, max_acceleration: float) -> "JointPath":
-        """Return the fastest minimum-jerk path within the bounds, shapes (n_active,)."""
-        distance = np.abs(end - start)
-        by_velocity = 15.0 / 8.0 * distance / max_velocity
-        by_acceleration = np.sqrt(10.0 / np.sqrt(3.0) * distance / max_acceleration)
-        return cls(start, end, float(max(by_velocity.max(), by_acceleration.max(), 1e-3)))
-
-    def at(self, time: float) -> Reference:
-        """Return position and velocity at ``time`` [s] after the start."""
-        tau = min(max(time / self.duration, 0.0), 1.0)
-        s = tau**3 * (10.0 - 15.0 * tau + 6.0 * tau**2)
-        s_dot = 30.0 * tau**2 * (1.0 - tau) ** 2 / self.duration
-        return Reference(self.start + s * (self.end - self.start), s_dot * (self.end - self.start))
-
-
-@dataclass(frozen=True)
-class BrakePath:
-    """Stop from a moving reference with constant deceleration, all joints in the same time."""
-
-    start: Reference
-    duration: float  # [s]
-
-    def at(self, time: float) -> Reference:
-        """Return position and velocity at ``time`` [s] after the start."""
-        t = min(max(time, 0.0), self.duration)
-        v = self.start.velocity
-        return Reference(self.start.position + v * (t - t**2 / (2.0 * self.duration)), v * (1.0 - t / self.duration))
-
-
 class TipMotion:
     """One motion of the end of the chain to a target; `step` once a period.
 
-    Inverse kinematics runs one start per step, so that no step takes long; nothing is commanded until it is done.
+    The path is planned a little a step, so that no step takes long; nothing is commanded until it is there.
 
     Args:
         ik: inverse kinematics of the chain.
@@ -120,6 +82,14 @@ class TipMotion:
         q: present configuration, shape (n,) of the chain.
         config: how to move.
         commanded: positions of the actuated joints that were commanded last, shape (n_active,); None: ``q``.
+        planner: plans the way to the target; None: `NearestPosture`, from the starts that ``config`` says.
+
+    Attributes:
+        state: how far it is.
+        path: the path that is being followed; None while it is planned.
+        time: since its start [s].
+        error: the last measured one.
+        reason: why the target was not reached.
 
     Raises:
         ChainError: ``q`` does not fit the chain.
@@ -133,50 +103,34 @@ class TipMotion:
         q: np.ndarray,
         config: TipControlConfig,
         commanded: np.ndarray | None = None,
+        planner: PathPlanner | None = None,
     ) -> None:
         self._ik, self._target, self._tolerance, self._config = ik, target, tolerance, config
-        self._max_velocity = config.speed * ik.chain.velocity_limit[ik.active]
-        rng = np.random.default_rng(config.seed)
-        self._starts = ik.starts(q, config.random_starts, rng)[::-1]  # still to be tried, the present one first
-        self._solutions: list[Solution] = []
+        if planner is None:
+            starts = ik.starts(q, config.random_starts, np.random.default_rng(config.seed))
+            planner = NearestPosture(ik, target, tolerance.of_path, config.bounds(ik), starts)
+        self._planner = planner
         self._commanded = commanded
         self._correction = np.zeros(len(ik.active))
-        self._time = self._elapsed = self._within = self._since_progress = 0.0
+        self._elapsed = self._within = self._since_progress = 0.0
         self._best = np.inf
         self.state = MotionState.PLANNING
+        self.path: TimedPath | None = None
+        self.time = 0.0
         self.reason = ""
         self.error = target.error(ik.chain.forward(q))
 
-    def _search(self, q: np.ndarray) -> None:
-        """Try one more start of inverse kinematics; after the last one go to the nearest solution."""
-        self._solutions.append(self._ik.descend(self._target, q, self._starts.pop()))
-        if self._starts:
-            return
-        tolerance = self._tolerance
-        for solution in self._ik.nearest(self._solutions, q):
-            # half of the tolerance is for the servo
-            if solution.error.within(tolerance.position / 2, tolerance.orientation / 2):
-                self._begin(q[self._ik.active], solution.q[self._ik.active])
-                return
-        best = min((s.error for s in self._solutions), key=lambda e: e.position + 0.3 * e.orientation)
-        self.state, self.reason = (
-            MotionState.NOT_REACHED,
-            f"no configuration reaches {self._target.T_base_target[:3, 3].round(4).tolist()} "
-            f"in {self._ik.chain.base_link!r}: the best is {1e3 * best.position:.1f} mm and {best.orientation:.3f} rad "
-            f"away, allowed {1e3 * tolerance.position / 2:.1f} mm and {tolerance.orientation / 2:.3f} rad",
-        )
-
-    def _begin(self, start: np.ndarray, end: np.ndarray) -> None:
-        """Go from ``start`` to ``end``, shapes (n_active,), beginning at the last command."""
+    def _begin(self, path: TimedPath) -> None:
+        """Follow a path, beginning at the last command."""
+        start = path.at(0.0).position
         if self._commanded is not None:  # it differs from ``start`` by the servo's steady-state error
             correction = self._commanded - start
             self._correction = np.where(np.abs(correction) <= self._config.max_correction, correction, 0.0)
-        self._end = end  # (n_active,) where the target is reached
-        self._path: JointPath | BrakePath = self._plan(start)
-        self._time, self.state = 0.0, MotionState.MOVING
+        self._end = path.at(path.duration).position  # (n_active,) where the target is reached
+        self._follow(path, MotionState.MOVING)
 
-    def _plan(self, start: np.ndarray) -> JointPath:
-        return JointPath.plan(start, self._end, self._max_velocity, self._config.max_acceleration)
+    def _follow(self, path: TimedPath, state: MotionState) -> None:
+        self.path, self.time, self.state = path, 0.0, state
 
     @property
     def ended(self) -> bool:
@@ -187,31 +141,42 @@ class TipMotion:
         """Brake; the motion then ends as not reached, for this reason."""
         if self.state is MotionState.PLANNING:
             self.state, self.reason = MotionState.NOT_REACHED, reason
-        elif self.state in (MotionState.MOVING, MotionState.SETTLING):
-            reference = self._path.at(self._time)
+        elif self.path is not None and self.state in (MotionState.MOVING, MotionState.SETTLING):
+            reference = self.path.at(self.time)
             speed = float(np.abs(reference.velocity).max())
-            self._path = BrakePath(reference, max(speed / self._config.max_acceleration, 1e-3))
-            self._time, self.state, self.reason = 0.0, MotionState.STOPPING, reason
+            self.reason = reason
+            self._follow(BrakePath(reference, max(speed / self._config.max_acceleration, 1e-3)), MotionState.STOPPING)
 
     def step(self, q: np.ndarray) -> Reference | None:
         """Advance by one period with the measured positions, shape (n,); return what to command now, if anything."""
         period, active = 1.0 / self._config.rate, self._ik.active
-        self._time += period
+        self.time += period
         self._elapsed += period
         self.error = self._target.error(self._ik.chain.forward(q))
-        if self.state is MotionState.PLANNING:
-            self._search(q)
+        if self.path is None:
+            if not self.ended:
+                self._plan(q)
             return None
-        reference = self._path.at(self._time)
+        reference = self.path.at(self.time)
         position = np.clip(reference.position + self._correction, self._ik.lower[active], self._ik.upper[active])
         if self.state is MotionState.STOPPING:
-            if self._time >= self._path.duration + self._config.settle_time:
+            if self.time >= self.path.duration + self._config.settle_time:
                 self.state = MotionState.NOT_REACHED
         elif not self.ended:
-            if self._time >= self._path.duration:
+            if self.time >= self.path.duration:
                 self._settle(q, period)
             self._check(position - q[active])
         return Reference(position, reference.velocity)
+
+    def _plan(self, q: np.ndarray) -> None:
+        """Plan on; begin when the path is there."""
+        try:
+            path = self._planner.step(q)
+        except NoPathError as error:
+            self.state, self.reason = MotionState.NOT_REACHED, str(error)
+            return
+        if path is not None:
+            self._begin(path)
 
     def _settle(self, q: np.ndarray, period: float) -> None:
         """At the end of the path: correct what remains, and decide whether the target is reached."""
@@ -239,8 +204,10 @@ class TipMotion:
         start[self._ik.active] = self._end
         solution = self._ik.descend(self._target, q, start).q[self._ik.active]
         if np.abs(solution - self._end).max() > 1e-4:
-            before, self._end = self._end, solution
-            self._path, self._time, self.state = self._plan(before), 0.0, MotionState.MOVING
+            bounds = self._config.bounds(self._ik)
+            path = JointPath.plan(self._end, solution, bounds.velocity, bounds.acceleration)
+            self._end = solution
+            self._follow(path, MotionState.MOVING)
 
     def _check(self, tracking: np.ndarray) -> None:
         if self.state is MotionState.REACHED:
