@@ -1,4 +1,6 @@
-"""Markers of keypoints and of the extended chain."""
+"""Markers of keypoints, of the extended chain, and of a motion under a reward."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +10,15 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 from ideomotor.body.camera import Intrinsics
+from ideomotor.body.chain import KinematicChain
 from ideomotor.body.extension import BodyExtension, JointType, VirtualJoint
 from ideomotor.body.keypoints import Keypoints
-from ideomotor_nodes.markers import extension_markers, keypoint_markers, replacing
+from ideomotor.body.urdf import load_urdf
+from ideomotor.planning.held_points import HeldPoints
+from ideomotor.planning.joint_path import SplinePath
+from ideomotor.planning.reward_path import RewardPath, RewardState, RewardTask
+from ideomotor.rewards.weights import Uniform
+from ideomotor_nodes.markers import AXIS_LENGTH, extension_markers, keypoint_markers, replacing, reward_markers
 
 INTRINSICS = Intrinsics(320, 240, 300.0, 310.0, 160.0, 120.0)
 
@@ -85,3 +93,28 @@ def test_replacing_takes_away_what_is_gone() -> None:
     new = extension_markers(extension(JointType.FIXED), np.eye(3) * 1e-6)
     deleted = [m for m in replacing(old, new).markers if m.action == Marker.DELETE]
     assert [(m.ns, m.id) for m in deleted] == [("chain_axes", 1)]
+
+
+def test_arrows_of_a_reward_are_as_long_as_its_weights() -> None:
+    """Along the axes of the base frame, from the keypoints; the lines are the planned paths."""
+    urdf = load_urdf(Path(__file__).parents[2] / "urdf" / "iiwa7.urdf.xacro")
+    chain = KinematicChain.from_urdf(urdf, ee_link="gripper_tcp")
+    rng = np.random.default_rng(0)
+    task = RewardTask(HeldPoints(chain, np.zeros((2, 3))), Uniform(), 1.0)
+    joints = SplinePath.through(np.zeros((6, 7)), 1.0)
+    planned, weight = rng.normal(size=(6, 2, 3)), rng.uniform(0.1, 3.0, (5, 2, 3))
+    path = RewardPath(task, planned[-1], joints, planned, weight)
+    state = RewardState(rng.normal(size=(2, 3)), rng.uniform(0.1, 3.0, (2, 3)), 0.4, 1.0)
+    markers = reward_markers(path, state, Header(frame_id="base_link")).markers
+    assert len({(m.ns, m.id) for m in markers}) == len(markers) == 8
+    assert {m.header.frame_id for m in markers} == {"base_link"}
+    for m in markers:
+        if m.ns == "reward_path":
+            assert m.type == Marker.LINE_STRIP
+            np.testing.assert_allclose([array(p) for p in m.points], planned[:, m.id])
+        else:
+            k, axis = divmod(m.id, 3)
+            start, end = map(array, m.points)
+            np.testing.assert_allclose(start, state.keypoints[k])
+            length = AXIS_LENGTH * state.weight[k, axis] / weight.max()
+            np.testing.assert_allclose(end - start, length * np.eye(3)[axis], atol=1e-12)

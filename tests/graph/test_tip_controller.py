@@ -9,22 +9,26 @@ import pytest
 from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import PoseStamped
 from rclpy.action import ActionClient
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import Marker, MarkerArray
 
 from ideomotor.body.chain import KinematicChain
 from ideomotor.body.urdf import description_sha256, load_urdf
 from ideomotor_interfaces.action import MoveTip
-from ideomotor_interfaces.msg import BodySchema, DescriptionStatus
+from ideomotor_interfaces.msg import BodySchema, DescriptionStatus, RewardState
 from ideomotor_nodes import convert
 from ideomotor_nodes.qos import LATCHED, TF_STATIC
 from ideomotor_nodes.safety_gate import SafetyGateNode
 from ideomotor_nodes.tip_controller import TipControllerNode
 from tests.graph.conftest import Graph
 from tests.graph.sim_clock import SIM_TIME, SimClock
+from tests.graph.small_detector import write_small_detector
+from tests.graph.small_reward import DURATION, NAMES, write_small_reward
 
 URDF = load_urdf(Path(__file__).parents[2] / "urdf" / "iiwa7.urdf.xacro")
 JOINTS = [f"iiwa_joint_{i}" for i in range(1, 8)]
@@ -36,19 +40,20 @@ Result = MoveTip.Result
 class Bench:
     """Gate and tip controller, and a robot behind them whose servo sags by 5 mrad."""
 
-    def __init__(self, graph: Graph, *, description: bool = True) -> None:
+    def __init__(self, graph: Graph, *, description: bool = True, **controller: Any) -> None:
         self.graph, helper = graph, graph.helper
         self.q, self.sag = START.copy(), 0.005
         self.clock = SimClock(graph)
         parameters = [SIM_TIME, Parameter("joints", value=JOINTS)]
-        ee = [Parameter("ee_link", value="gripper_tcp"), Parameter("speed", value=0.8)]
+        given = {"ee_link": "gripper_tcp", "speed": 0.8, **controller}
         self.description = helper.create_publisher(String, "robot_description", LATCHED)
         self.statuses = graph.collect(DescriptionStatus, "description_status", LATCHED)
         self.joint_states = helper.create_publisher(JointState, "joint_states", 10)
         helper.create_subscription(Float64MultiArray, "forward_position_controller/commands", self.servo, 10)
         self.timer = helper.create_timer(0.02, self.publish_state)
         self.gate = graph.start(SafetyGateNode(parameter_overrides=parameters))
-        self.node = graph.start(TipControllerNode(parameter_overrides=[*parameters, *ee]))
+        parameters = [*parameters, *(Parameter(name, value=value) for name, value in given.items())]
+        self.node = graph.start(TipControllerNode(parameter_overrides=parameters))
         self.client = ActionClient(helper, MoveTip, "tip_controller/move_tip")
         self.feedback: list[float] = []
         graph.spin_until(self.client.server_is_ready)
@@ -235,3 +240,102 @@ def test_pose_stamped_default_is_refused(graph: Graph) -> None:
     bench = Bench(graph)
     response = bench.move(MoveTip.Goal(target=PoseStamped()))
     assert response.result.error_code == Result.UNKNOWN_FRAME
+
+
+# --- under a learned reward
+
+
+@pytest.fixture(scope="module")
+def reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_reward(tmp_path_factory.mktemp("tip_controller") / "reward", URDF, START)
+
+
+def holding(urdf: str, joint: str = 'type="fixed"') -> str:
+    """Return the robot with the reward's keypoints on what it holds; they hang on ``joint``."""
+    parts = []
+    for name, parent, z in (("virtual_kp_0", "gripper_tcp", 0.08), ("virtual_kp_1", "virtual_kp_0", 0.07)):
+        ends = f'<parent link="{parent}"/><child link="{name}"/><origin xyz="0.01 0 {z}"/><axis xyz="1 0 0"/>'
+        limit = '<limit lower="-1" upper="1" velocity="1" effort="1"/>'
+        parts.append(f'<link name="{name}"/><joint name="{name}_joint" {joint}>{ends}{limit}</joint>')
+    return urdf.replace("</robot>", "".join(parts) + "</robot>")
+
+
+def rewarded(graph: Graph, reward: Path, urdf: str, **parameters: Any) -> Bench:
+    bench = Bench(graph, reward=str(reward), **parameters)
+    assert bench.describe(urdf).accepted
+    return bench
+
+
+@pytest.mark.parametrize(("parameters", "duration"), [({}, DURATION), ({"duration": 4.5}, 4.5)])
+def test_under_a_reward_the_goal_is_reached_in_the_duration_and_weights_are_told(
+    graph: Graph, reward: Path, parameters: dict[str, float], duration: float
+) -> None:
+    urdf = holding(URDF)
+    bench = rewarded(graph, reward, urdf, **parameters)
+    states = graph.collect(RewardState, "reward")
+    shown = graph.collect(MarkerArray, "reward_markers")
+    chain = KinematicChain.from_urdf(urdf, ee_link="virtual_kp_1")
+    q = START + 0.2
+    goal = MoveTip.Goal(target=convert.pose_stamped_msg(chain.forward(q), 0.0, "base_link"), link="virtual_kp_1")
+    begin = bench.clock.now
+    response = bench.move(goal)
+    taken = bench.clock.now - begin
+    assert (response.status, response.result.error_msg) == (GoalStatus.STATUS_SUCCEEDED, "")
+    assert np.linalg.norm(chain.forward(bench.q)[:3, 3] - chain.forward(q)[:3, 3]) < 1e-3
+    assert duration < taken < duration + 2.0
+    graph.spin_until(lambda: shown and shown[-1].markers[0].action == Marker.DELETE)
+    assert len(states) > 10
+    for state in states:
+        assert (list(state.keypoints), state.header.frame_id) == (list(NAMES), "base_link")
+        assert len(state.weights) == 6
+        assert np.isfinite(state.weights).all()
+        assert min(state.weights) > 0.0
+    progress, cost = [s.progress for s in states], [s.cost for s in states]
+    assert progress == sorted(progress)
+    assert progress[0] < 0.1
+    assert progress[-1] == 1.0
+    assert cost == sorted(cost)
+    first, last = np.reshape(states[0].weights, (2, 3)), np.reshape(states[-1].weights, (2, 3))
+    assert (first[:, 2] > first[:, 0]).all()
+    assert (last[:, 2] < last[:, 0]).all()
+    kinds = {m.ns: sum(n.ns == m.ns for n in shown[0].markers) for m in shown[0].markers}
+    assert kinds == {"reward_path": 2, "reward_weights": 6}
+
+
+@pytest.mark.parametrize(
+    ("joint", "parameters", "code", "what"),
+    [
+        ("", {}, Result.UNKNOWN_LINK, "'virtual_kp_0' is not among"),
+        ('type="revolute"', {}, Result.UNKNOWN_LINK, "'virtual_kp_0' is not rigid to 'gripper_tcp'"),
+        ('type="fixed"', {"duration": 0.2}, Result.NOT_REACHED, "too short for the"),
+        ('type="fixed"', {"duration": 25.0}, Result.INVALID_GOAL, "timeout=20.0 s, a motion takes 25.00 s"),
+    ],
+)
+def test_goals_that_a_reward_cannot_move_to_are_refused(
+    graph: Graph, reward: Path, joint: str, parameters: dict[str, float], code: int, what: str
+) -> None:
+    bench = rewarded(graph, reward, holding(URDF, joint) if joint else URDF, **parameters)
+    held = bench.q.copy()
+    response = bench.move(bench.goal(START + 0.2))
+    assert response.result.error_code == code
+    assert what in response.result.error_msg
+    np.testing.assert_allclose(bench.q, held, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "what"),
+    [
+        ({"reward": "/nowhere"}, "/nowhere"),
+        ({"reward": "detector"}, "modality"),
+        ({"duration": 2.0}, "duration=2.0 without a reward"),
+    ],
+)
+def test_a_bad_reward_fails_configure_with_the_reason(
+    graph: Graph, tmp_path: Path, capfd: pytest.CaptureFixture[str], parameters: dict[str, Any], what: str
+) -> None:
+    if parameters.get("reward") == "detector":
+        parameters = {"reward": str(write_small_detector(tmp_path / "artefact"))}
+    given = {"joints": JOINTS, "ee_link": "gripper_tcp"} | parameters
+    node = graph.add(TipControllerNode(parameter_overrides=[Parameter(k, value=v) for k, v in given.items()]))
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert what in capfd.readouterr().err

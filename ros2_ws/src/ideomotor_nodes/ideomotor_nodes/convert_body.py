@@ -1,5 +1,7 @@
 """Ideomotor's own messages <-> types of the libraries."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Vector3
@@ -11,7 +13,9 @@ from ideomotor.body.session import BodySchemaSession
 from ideomotor.body.urdf import description_sha256
 from ideomotor.data.messages import keypoints as keypoints
 from ideomotor.data.messages import virtual_joint as virtual_joint
+from ideomotor.planning.reward_path import RewardState
 from ideomotor_interfaces.msg import BodySchema, Keypoint, KeypointArray
+from ideomotor_interfaces.msg import RewardState as RewardStateMsg
 from ideomotor_interfaces.msg import VirtualJoint as VirtualJointMsg
 from ideomotor_nodes.convert import header, pose_msg
 
@@ -84,3 +88,14 @@ def body_schema_msg(session: BodySchemaSession, ee_link: str, time: Time, q: np.
             msg.unobserved = [direction.name for direction in estimate.observability.unobserved]
         msg.suggestion = "" if q is None else session.suggestion(q)
     return msg
+
+
+def reward_state_msg(state: RewardState, names: Sequence[str], time: float | Time, base_link: str) -> RewardStateMsg:
+    """Return what a reward says of a state; ``names`` are those of the keypoints."""
+    return RewardStateMsg(
+        header=header(time, base_link),
+        keypoints=list(names),
+        weights=state.weight.ravel().tolist(),
+        progress=state.progress,
+        cost=state.cost,
+    )

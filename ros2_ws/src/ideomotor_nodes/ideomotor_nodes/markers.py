@@ -1,4 +1,4 @@
-"""RViz markers of keypoints with their covariances and of the extended chain."""
+"""RViz markers of keypoints with their covariances, of the extended chain, and of a motion under a reward."""
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -12,10 +12,12 @@ from ideomotor.body.draw import keypoint_colour
 from ideomotor.body.extension import BodyExtension, JointType
 from ideomotor.body.keypoints import Keypoints
 from ideomotor.body.uncertainty import ellipsoid
+from ideomotor.planning.reward_path import RewardPath, RewardState
 
 KEYPOINT_RADIUS = 0.006  # [m]
 SMALLEST_RADIUS = 0.001  # [m] of an ellipsoid, so that it can be seen
 CHAIN_COLOUR = (230, 97, 0)
+AXIS_COLOURS = ((204, 51, 51), (51, 153, 51), (51, 102, 204))  # x, y, z
 AXIS_LENGTH = 0.08  # [m]
 SIGMA = 2.0
 
@@ -80,6 +82,29 @@ def extension_markers(extension: BodyExtension, tip_covariance: np.ndarray) -> M
     label = Marker(header=header, ns="tip_label", id=0, type=Marker.TEXT_VIEW_FACING, text=text, frame_locked=True)
     _place(label, tip + np.array([0.0, 0.0, 0.03]), np.eye(3), np.full(3, 0.02), (40, 40, 40), 1.0)
     return MarkerArray(markers=[*markers, cloud, label])
+
+
+def reward_markers(path: RewardPath, state: RewardState, header: Header) -> MarkerArray:
+    """Return the planned paths of the keypoints, and at each of them three arrows as long as its weights are large.
+
+    Args:
+        path: that is being followed. The largest weight on it is `AXIS_LENGTH` long.
+        state: what the reward says now.
+        header: time, and the base frame.
+    """
+    largest = float(path.weight.max())
+    markers = []
+    for k, position in enumerate(state.keypoints):
+        line = Marker(header=header, ns="reward_path", id=k, type=Marker.LINE_STRIP)
+        line.points = [_point(p) for p in path.keypoints[:, k]]
+        _place(line, np.zeros(3), np.eye(3), np.array([0.003, 0.0, 0.0]), keypoint_colour(k), 0.8)
+        markers.append(line)
+        for axis, (colour, weight) in enumerate(zip(AXIS_COLOURS, state.weight[k], strict=True)):
+            arrow = Marker(header=header, ns="reward_weights", id=3 * k + axis, type=Marker.ARROW)
+            arrow.points = [_point(position), _point(position + AXIS_LENGTH * weight / largest * np.eye(3)[axis])]
+            _place(arrow, np.zeros(3), np.eye(3), np.array([0.004, 0.008, 0.01]), colour, 1.0)
+            markers.append(arrow)
+    return MarkerArray(markers=markers)
 
 
 def replacing(old: MarkerArray, new: MarkerArray) -> MarkerArray:

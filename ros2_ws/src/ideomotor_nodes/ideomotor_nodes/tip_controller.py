@@ -17,8 +17,12 @@ from ideomotor.body.transform_tree import TransformError
 from ideomotor.body.urdf import description_sha256
 from ideomotor.config import value
 from ideomotor.errors import IdeomotorError
+from ideomotor.planning.held_points import HeldPoints
 from ideomotor.planning.inverse_kinematics import InverseKinematics, KinematicsError, Target
-from ideomotor.planning.tip_control import MotionState, Reference, TipControlConfig, TipMotion, Tolerance
+from ideomotor.planning.joint_path import Reference
+from ideomotor.planning.reward_path import RewardPath, RewardPathPlanner, RewardTask
+from ideomotor.planning.tip_control import MotionState, TipControlConfig, TipMotion, Tolerance
+from ideomotor.rewards.artefact import LearnedReward
 from ideomotor_interfaces.action import MoveTip
 from ideomotor_interfaces.msg import BodySchema, DescriptionStatus
 from ideomotor_nodes import convert
@@ -27,6 +31,7 @@ from ideomotor_nodes.goals import GoalError, GoalServer
 from ideomotor_nodes.lifecycle import LifecycleNode
 from ideomotor_nodes.params import NodeConfig, ParameterError
 from ideomotor_nodes.qos import COMMAND, LATCHED
+from ideomotor_nodes.reward_outputs import RewardOutputs
 from ideomotor_nodes.run import run_node
 from ideomotor_nodes.transforms import TransformListener
 
@@ -42,10 +47,12 @@ class TipControllerConfig(NodeConfig, TipControlConfig):
     ee_link: str = value("", "Link that is moved when a goal names none and nothing extends the chain.")
     base_link: str = value("", "First link of the chain; empty: the root of the description.")
     state_timeout: float = value(0.2, "Joint states older than this are not used [s].", ge=0.01, le=10.0)
+    reward: str = value("", "Folder of a learned reward that motions follow; empty: the joints go straight.")
+    duration: float = value(0.0, "Duration of motions under a reward [s]; 0: the reward's own.", ge=0.0, le=600.0)
 
 
 class TipControllerNode(LifecycleNode[TipControllerConfig]):
-    """Lifecycle shell around `TipMotion`."""
+    """Lifecycle shell around `TipMotion`; plans straight to the nearest configuration, or under a learned reward."""
 
     def __init__(self, **node_options: Any) -> None:  # noqa: ANN401
         super().__init__("tip_controller", TipControllerConfig, **node_options)
@@ -57,16 +64,18 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
         self._urdf = ""
 
     def configure(self) -> None:
-        """Create topics and the action."""
+        """Load the reward, create topics and the action."""
         for field in ("joints", "ee_link"):
             if not getattr(self.config, field):
                 raise ParameterError(f"{field} is empty; give the names of the robot description")
+        self._reward = self._load_reward()
         self._urdf, self._tip_link, self._gate_fault = "", "", ""
         self._motion: TipMotion | None = None
         self._commanded: dict[str, float] = {}
         self._buffer = JointStateBuffer()
         self._transforms = TransformListener(self)
         self._command = self.create_lifecycle_publisher(JointTrajectory, "joint_command", COMMAND)
+        self._rewarded = RewardOutputs(self, self._reward.keypoint_names if self._reward else ())
         self._status = self.create_publisher(DescriptionStatus, "description_status", LATCHED)
         self.create_subscription(String, "robot_description", self._on_description, LATCHED)
         self.create_subscription(BodySchema, "body_schema", self._on_body_schema, LATCHED)
@@ -81,6 +90,13 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
     def deactivate(self) -> None:
         """End the goal; the gate stops the robot when commands stop."""
         self._finish(Result.CANCELLED, "the node was deactivated")
+
+    def _load_reward(self) -> LearnedReward | None:
+        if self.config.reward:
+            return LearnedReward.load(self.config.reward, provider="CPUExecutionProvider")  # it is small
+        if self.config.duration:
+            raise ParameterError(f"duration={self.config.duration} without a reward; expected 0, or a reward")
+        return None
 
     def _chain(self, urdf: str, link: str) -> KinematicChain:
         base_link = self.config.base_link or None
@@ -132,10 +148,24 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
         target = Target(self._target_pose(goal.target, chain.base_link), goal.position_only)
         q = self._measured(chain)
         commanded = np.array([self._commanded.get(n, math.inf) for n in chain.actuated_names])
-        self._motion = TipMotion(ik, target, tolerance, q, config, commanded)
+        planner = None if self._reward is None else self._under_reward(self._reward, ik, target, tolerance, q)
+        self._motion = TipMotion(ik, target, tolerance, q, config, commanded, planner)
         self._ik, self._feedback_time = ik, 0.0
         self._loop.reset()
         self._commanded = {name: self._commanded.get(name, x) for name, x in self._all_joints().items()}
+
+    def _under_reward(
+        self, reward: LearnedReward, ik: InverseKinematics, target: Target, tolerance: Tolerance, q: np.ndarray
+    ) -> RewardPathPlanner:
+        duration = self.config.duration or reward.duration
+        if duration >= tolerance.timeout:
+            raise GoalError(Result.INVALID_GOAL, f"timeout={tolerance.timeout} s, a motion takes {duration:.2f} s")
+        try:
+            points = HeldPoints.at_links(ik.chain, self._urdf, reward.keypoint_names)
+            task = RewardTask(points, reward, duration)
+            return RewardPathPlanner(ik, target, tolerance.of_path, self.config.bounds(ik), task, q)
+        except (ChainError, KinematicsError) as error:
+            raise GoalError(Result.UNKNOWN_LINK, f"reward: {error}") from error
 
     def _tolerance(self, goal: MoveTip.Goal) -> Tolerance:
         values = {}
@@ -189,9 +219,12 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
             raise GoalError(Result.HELD_BY_GATE, f"the safety gate holds: {self._gate_fault}")
         if self._goals.cancel_requested:
             motion.stop("cancelled")
-        reference = motion.step(self._measured(self._ik.chain))
+        q = self._measured(self._ik.chain)
+        reference = motion.step(q)
         if reference is not None:
             self._send(reference)
+        if isinstance(motion.path, RewardPath):
+            self._rewarded.publish(motion.path, q, motion.time)
         if self.now() - self._feedback_time >= _FEEDBACK_PERIOD:
             self._feedback_time = self.now()
             feedback = MoveTip.Feedback(
@@ -220,6 +253,7 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
         if error_code == Result.HELD_BY_GATE:
             self._commanded = {}  # the gate may hold elsewhere
         error, self._motion = self._motion.error, None
+        self._rewarded.clear()
         result = Result(error_code=error_code, error_msg=message)
         result.position_error, result.orientation_error = error.position, error.orientation
         chain = self._ik.chain
