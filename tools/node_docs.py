@@ -24,6 +24,8 @@ NODES = (
     "viewer",
     "tool_use",
     "demonstrate",
+    "reward_learner",
+    "learn_reward",
 )
 
 

@@ -16,9 +16,6 @@ from ideomotor_learn.rewards.learn import LearningError
 from ideomotor_learn.rewards.train_reward import RewardTraining, TrainConfig, problem, shown, train
 from tests.unit.demonstration_recording import LINKS, messages, turned_then_lowered, write
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
-)  # torch, of itself
 PNG = ("field.png", "outer_loss.png", "paths.png", "weights.png")
 
 

@@ -34,26 +34,13 @@ class ClientError(IdeomotorError):
     """What was waited for did not come, or an action failed."""
 
 
-class BodySchemaClient(Node):
-    """Estimates the held object, moves the tip, and knows the newest state; everything waits with a timeout."""
+class Client(Node):
+    """Calls actions, one after the other; everything waits with a timeout."""
 
     def __init__(self, name: str, **node_options: Any) -> None:  # noqa: ANN401
         super().__init__(name, **node_options)
-        self.joint_states = JointStateBuffer()
-        self.description: str | None = None
-        self.schema: BodySchema | None = None
-        self.keypoints: KeypointArray | None = None
-        self.true_tip: PoseStamped | None = None  # the simulator's; None on a real robot
         self._executor = StreamExecutor()
         self._executor.add_node(self)
-        self._estimate = ActionClient(self, EstimateBodySchema, "body_schema/estimate")
-        self._move = ActionClient(self, MoveTip, "tip_controller/move_tip")
-        self._release = self.create_client(Trigger, "safety_gate/release")
-        self.create_subscription(JointStateMsg, "joint_states", self._on_joint_state, SENSOR)
-        self.create_subscription(String, "robot_description", self._on_description, LATCHED)
-        self.create_subscription(BodySchema, "body_schema", self._on_schema, LATCHED)
-        self.create_subscription(KeypointArray, "keypoints", self._on_keypoints, SENSOR)
-        self.create_subscription(PoseStamped, "sim/tip", self._on_true_tip, SENSOR)
 
     def destroy_node(self) -> None:
         """Stop spinning and destroy the node."""
@@ -71,6 +58,60 @@ class BodySchemaClient(Node):
             if time.monotonic() > end:
                 raise ClientError(f"no {what} within {timeout:.0f} s")
             self._executor.spin_once(timeout_sec=0.1)
+
+    def call(
+        self,
+        client: ActionClient,
+        goal: Any,  # noqa: ANN401
+        what: str,
+        timeout: float,
+        feedback: Callable[[Any], None] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Send a goal and return its result, whatever its error code.
+
+        Args:
+            client: of the action.
+            goal: of its type.
+            what: is wanted, for messages.
+            timeout: from the goal to the result, or, with ``feedback``, from one feedback to the next [s].
+            feedback: is called with every feedback.
+
+        Raises:
+            ClientError: the goal was rejected, or there is no answer in time.
+        """
+        news: list[Any] = []
+        accepted = client.send_goal_async(goal, news.append if feedback else None)
+        self.wait_for(accepted.done, f"answer to {what}", ANSWER_TIMEOUT)
+        if not accepted.result().accepted:
+            raise ClientError(f"{what} was rejected: is the node active?")
+        result = accepted.result().get_result_async()
+        while not result.done():
+            self.wait_for(lambda: result.done() or bool(news), f"result of {what}", timeout)
+            while news and feedback is not None:
+                feedback(news.pop(0).feedback)
+        if result.result().status == GoalStatus.STATUS_UNKNOWN:
+            raise ClientError(f"{what} ended without a result")
+        return result.result().result
+
+
+class BodySchemaClient(Client):
+    """Estimates the held object, moves the tip, and knows the newest state."""
+
+    def __init__(self, name: str, **node_options: Any) -> None:  # noqa: ANN401
+        super().__init__(name, **node_options)
+        self.joint_states = JointStateBuffer()
+        self.description: str | None = None
+        self.schema: BodySchema | None = None
+        self.keypoints: KeypointArray | None = None
+        self.true_tip: PoseStamped | None = None  # the simulator's; None on a real robot
+        self._estimate = ActionClient(self, EstimateBodySchema, "body_schema/estimate")
+        self._move = ActionClient(self, MoveTip, "tip_controller/move_tip")
+        self._release = self.create_client(Trigger, "safety_gate/release")
+        self.create_subscription(JointStateMsg, "joint_states", self._on_joint_state, SENSOR)
+        self.create_subscription(String, "robot_description", self._on_description, LATCHED)
+        self.create_subscription(BodySchema, "body_schema", self._on_schema, LATCHED)
+        self.create_subscription(KeypointArray, "keypoints", self._on_keypoints, SENSOR)
+        self.create_subscription(PoseStamped, "sim/tip", self._on_true_tip, SENSOR)
 
     def wait_for_robot(self, timeout: float) -> None:
         """Wait until all servers answer and the robot's state is known."""
@@ -136,22 +177,6 @@ class BodySchemaClient(Node):
         answer = self._release.call_async(Trigger.Request())
         self.wait_for(answer.done, "answer of safety_gate/release", ANSWER_TIMEOUT)
         return bool(answer.result().success)
-
-    def call(self, client: ActionClient, goal: Any, what: str, timeout: float) -> Any:  # noqa: ANN401
-        """Send a goal and return its result, whatever its error code.
-
-        Raises:
-            ClientError: the goal was rejected, or there is no answer in time.
-        """
-        accepted = client.send_goal_async(goal)
-        self.wait_for(accepted.done, f"answer to {what}", ANSWER_TIMEOUT)
-        if not accepted.result().accepted:
-            raise ClientError(f"{what} was rejected: is the node active?")
-        result = accepted.result().get_result_async()
-        self.wait_for(result.done, f"result of {what}", timeout)
-        if result.result().status == GoalStatus.STATUS_UNKNOWN:
-            raise ClientError(f"{what} ended without a result")
-        return result.result().result
 
     def fresh_true_tip(self, timeout: float = 2.0) -> PoseStamped | None:
         """Return the simulator's working point of now, or None where there is no simulator."""
