@@ -14,8 +14,6 @@ from ideomotor_learn.rewards.train_reward import TrainConfig, train
 from tests.graph.conftest import Graph
 from tests.unit.demonstration_recording import messages, turned_then_lowered, write
 
-
-
 # What is written is complete and has been checked, beside the artefact; it would now take the place of the old one.
 HANG = "import time, ideomotor.artefacts; ideomotor.artefacts._swap_in = lambda *_: time.sleep(1000.0);"
 
