@@ -1,6 +1,6 @@
 """The action LearnReward: learning in pieces of a tenth of a second, feedback, cancel, artefact and field."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ class LearnGoal:
         self._server = GoalServer(node, LearnReward, "reward_learner/learn", self._start)
         self._field = node.create_lifecycle_publisher(MarkerArray, "reward_field", LATCHED)
         self._training: RewardTraining | None = None
-        self._work: Iterator[None] = iter(())
+        self._work: Generator[None, None, LearnReward.Result] | None = None
 
     def activate(self) -> None:
         """Create the timer of the work; it runs while there is a goal."""
@@ -47,27 +47,20 @@ class LearnGoal:
     def report(self) -> Report:
         """Return what is going on."""
         if self._training is None:
-            return Report(OK, "no goal")
+            return Report(OK, "no goal" if self._work is None else "reading")
         steps, config = self._training.history, self._training.config
         values: dict[str, object] = {"outer loss [m]": rms(steps[-1].loss)} if steps else {}
         return Report(OK, f"outer step {len(steps)} of {config.outer_steps}", values)
 
     def _start(self, goal: LearnReward.Goal) -> None:
-        """Read the demonstrations; GoalError with the action's code where that cannot be done."""
+        """Begin; GoalError with the action's code for a goal that makes no sense."""
         for field in ("demonstrations", "artefact"):
             if not getattr(goal, field):
                 raise GoalError(_Result.INVALID_GOAL, f"{field} is empty, expected a folder")
         try:
-            config = self._config(goal)
+            self._work = self._pieces(self._config(goal))
         except (ConfigError, LearningError) as error:
             raise GoalError(_Result.INVALID_GOAL, str(error)) from error
-        try:
-            self._training = RewardTraining(config)
-        except ArtefactError as error:
-            raise GoalError(_Result.BAD_ARTEFACT_FOLDER, str(error)) from error
-        except IdeomotorError as error:
-            raise GoalError(_Result.BAD_DEMONSTRATIONS, str(error)) from error
-        self._work = self._pieces(self._training)
         self._timer.reset()
 
     def _config(self, goal: LearnReward.Goal) -> TrainConfig:
@@ -91,24 +84,28 @@ class LearnGoal:
         )
 
     def _on_timer(self) -> None:
-        if self._training is None:
+        if self._work is None:
             self._timer.cancel()
             return
         if self._server.cancel_requested:
             self._finish(_Result(error_code=_Result.CANCELLED, error_msg="cancelled"))
             return
         try:
-            next(self._work, None)
+            next(self._work)
         except (ArtefactError, OSError) as error:
             self._finish(_Result(error_code=_Result.BAD_ARTEFACT_FOLDER, error_msg=str(error)))
         except IdeomotorError as error:
             self._finish(_Result(error_code=_Result.BAD_DEMONSTRATIONS, error_msg=str(error)))
+        except StopIteration as end:
+            self._finish(end.value)
 
-    def _pieces(self, training: RewardTraining) -> Iterator[None]:
+    def _pieces(self, config: TrainConfig) -> Generator[None, None, LearnReward.Result]:
         """Do the work, a piece at a time."""
+        training = RewardTraining(config)
+        self._training = training
+        yield
         for step in training.steps():
-            progress = (step.step + 1) / training.config.outer_steps
-            loss = rms(step.loss)
+            progress, loss = (step.step + 1) / config.outer_steps, rms(step.loss)
             self._server.feedback(LearnReward.Feedback(progress=progress, outer_loss=loss, horizon=step.horizon))
             yield
         metrics = training.measure()
@@ -116,7 +113,7 @@ class LearnGoal:
         training.export(metrics)  # some seconds
         self._publish_field(training)
         self._plot(training, metrics)
-        self._finish(_result(metrics, training.duration))
+        return _result(metrics, training.duration)
 
     def _publish_field(self, training: RewardTraining) -> None:
         shown = training.learned[0]
@@ -132,7 +129,7 @@ class LearnGoal:
                 self._node.get_logger().error(f"run_folder={self._node.config.run_folder!r}: no plots: {error}")
 
     def _finish(self, result: LearnReward.Result) -> None:
-        self._training, self._work = None, iter(())
+        self._training = self._work = None
         self._server.finish(result)
 
 
