@@ -42,29 +42,3 @@ def execute(world: World, chain: KinematicChain, q: np.ndarray, duration: float)
         world.step(ticks)
         keypoints.append(world.keypoints_base())
     return Executed(np.array(keypoints))
-
-
-def path_error(executed: np.ndarray, shown: np.ndarray) -> float:
-    """Return how far two paths of keypoints, (N, K, 3) and (M, K, 3), are from each other [m].
-
-    The larger of: mean distance of the executed states from the shown polyline, evenly along the executed way, and
-    mean distance of the shown states from the executed polyline. A distance is the RMS over the keypoints.
-    """
-    a, b = evenly(executed), evenly(shown)
-    return max(_from_polyline(a, b), _from_polyline(b, a))
-
-
-def evenly(path: np.ndarray, states: int = 100) -> np.ndarray:
-    """Return a path at states spaced evenly by its way, shape (states, D)."""
-    flat = path.reshape(len(path), -1)
-    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(flat, axis=0), axis=1))])
-    at = np.linspace(0.0, way[-1], states)
-    return np.stack([np.interp(at, way, x) for x in flat.T], axis=1)
-
-
-def _from_polyline(points: np.ndarray, line: np.ndarray) -> float:
-    start, along = line[:-1], np.diff(line, axis=0)
-    arm = points[:, None] - start  # (N, M - 1, D)
-    share = np.clip((arm * along).sum(-1) / np.maximum((along**2).sum(-1), 1e-18), 0.0, 1.0)
-    squared = ((arm - share[..., None] * along) ** 2).sum(-1).min(axis=1)  # (N,)
-    return float(np.sqrt(squared / (points.shape[1] / 3)).mean())

@@ -12,9 +12,10 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.rewards.cases import Case, Test, open_case
-from benchmarks.rewards.execution import STEP, execute, path_error
+from benchmarks.rewards.execution import STEP, execute
 from benchmarks.rewards.task import Task
 from benchmarks.runner import Cases
+from ideomotor.planning.path_error import path_error
 from ideomotor.planning.reward_planner import PathProblem, plan
 from ideomotor.rewards.weights import Reward, Uniform
 from ideomotor_learn.rewards.ancestors import AncestorConfig, Example, execute_ancestor, learn_ancestor
