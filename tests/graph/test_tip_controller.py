@@ -169,6 +169,10 @@ def bad_goal(bench: Bench, case: str) -> MoveTip.Goal:
         goal.target.pose.position.x = math.nan
     elif case == "tolerance":
         goal.position_tolerance = -1.0
+    elif case == "duration":
+        goal.duration = -1.0
+    elif case == "straight":
+        goal.duration = 2.0
     elif case == "far":
         goal.target.pose.position.x = 5.0
     return goal
@@ -182,6 +186,8 @@ def bad_goal(bench: Bench, case: str) -> MoveTip.Goal:
         ("quaternion", Result.INVALID_GOAL, "quaternion"),
         ("nan", Result.INVALID_GOAL, "not finite"),
         ("tolerance", Result.INVALID_GOAL, "position_tolerance=-1.0"),
+        ("duration", Result.INVALID_GOAL, "duration=-1.0"),
+        ("straight", Result.INVALID_GOAL, "duration=2.0 without a reward"),
         ("far", Result.NOT_REACHED, "no configuration reaches"),
     ],
 )
@@ -266,9 +272,12 @@ def rewarded(graph: Graph, reward: Path, urdf: str, **parameters: Any) -> Bench:
     return bench
 
 
-@pytest.mark.parametrize(("parameters", "duration"), [({}, DURATION), ({"duration": 4.5}, 4.5)])
+@pytest.mark.parametrize(
+    ("parameters", "asked", "duration"),
+    [({}, 0.0, DURATION), ({"duration": 4.5}, 0.0, 4.5), ({"duration": 4.5}, 2.5, 2.5)],
+)
 def test_under_a_reward_the_goal_is_reached_in_the_duration_and_weights_are_told(
-    graph: Graph, reward: Path, parameters: dict[str, float], duration: float
+    graph: Graph, reward: Path, parameters: dict[str, float], asked: float, duration: float
 ) -> None:
     urdf = holding(URDF)
     bench = rewarded(graph, reward, urdf, **parameters)
@@ -276,7 +285,8 @@ def test_under_a_reward_the_goal_is_reached_in_the_duration_and_weights_are_told
     shown = graph.collect(MarkerArray, "reward_markers")
     chain = KinematicChain.from_urdf(urdf, ee_link="virtual_kp_1")
     q = START + 0.2
-    goal = MoveTip.Goal(target=convert.pose_stamped_msg(chain.forward(q), 0.0, "base_link"), link="virtual_kp_1")
+    target = convert.pose_stamped_msg(chain.forward(q), 0.0, "base_link")
+    goal = MoveTip.Goal(target=target, link="virtual_kp_1", duration=asked)
     begin = bench.clock.now
     response = bench.move(goal)
     taken = bench.clock.now - begin

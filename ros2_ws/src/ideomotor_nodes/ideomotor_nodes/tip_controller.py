@@ -148,18 +148,35 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
         target = Target(self._target_pose(goal.target, chain.base_link), goal.position_only)
         q = self._measured(chain)
         commanded = np.array([self._commanded.get(n, math.inf) for n in chain.actuated_names])
-        planner = None if self._reward is None else self._under_reward(self._reward, ik, target, tolerance, q)
+        duration = self._duration(goal, tolerance)
+        planner = None if self._reward is None else self._under_reward(self._reward, ik, target, tolerance, duration, q)
         self._motion = TipMotion(ik, target, tolerance, q, config, commanded, planner)
         self._ik, self._feedback_time = ik, 0.0
         self._loop.reset()
         self._commanded = {name: self._commanded.get(name, x) for name, x in self._all_joints().items()}
 
-    def _under_reward(
-        self, reward: LearnedReward, ik: InverseKinematics, target: Target, tolerance: Tolerance, q: np.ndarray
-    ) -> RewardPathPlanner:
-        duration = self.config.duration or reward.duration
+    def _duration(self, goal: MoveTip.Goal, tolerance: Tolerance) -> float:
+        """Return how long a motion under the reward takes [s]; 0 without one."""
+        if not 0.0 <= goal.duration < math.inf:
+            raise GoalError(Result.INVALID_GOAL, f"duration={goal.duration}, expected 0 (the default) or positive")
+        if self._reward is None:
+            if goal.duration:
+                raise GoalError(Result.INVALID_GOAL, f"duration={goal.duration} without a reward, expected 0")
+            return 0.0
+        duration = float(goal.duration or self.config.duration or self._reward.duration)
         if duration >= tolerance.timeout:
             raise GoalError(Result.INVALID_GOAL, f"timeout={tolerance.timeout} s, a motion takes {duration:.2f} s")
+        return duration
+
+    def _under_reward(
+        self,
+        reward: LearnedReward,
+        ik: InverseKinematics,
+        target: Target,
+        tolerance: Tolerance,
+        duration: float,
+        q: np.ndarray,
+    ) -> RewardPathPlanner:
         try:
             points = HeldPoints.at_links(ik.chain, self._urdf, reward.keypoint_names)
             task = RewardTask(points, reward, duration)
