@@ -32,6 +32,7 @@ from ideomotor_nodes.params import NodeConfig, ParameterError, check_overrides, 
 from ideomotor_nodes.qos import COMMAND, LATCHED
 
 START_TIMEOUT = 60.0  # [s] for all nodes to come up
+HEARD = 1.0  # [s] until everybody has heard the last message
 ATTEMPTS = 10  # starts that are tried for one demonstration
 REST, TREMBLING = 0.3, 1e-3  # [s], [rad] or [m] the arm is at rest when it has moved no farther for so long
 SERVO_ERROR = 0.1  # [rad] or [m] a command farther from where the joint is was for something else
@@ -93,6 +94,7 @@ class Demonstrate(BodySchemaClient):
             self._name.publish(String())
             sys.stdout.write(f"{name}: {duration:.2f} s\n")
             sys.stdout.flush()
+        self._wait(HEARD)  # else a recorder would miss the end of the last one
         return True
 
     def _durations(self) -> np.ndarray:
