@@ -37,7 +37,7 @@ class Placing:
     def weights(self, relative: np.ndarray, progress: np.ndarray) -> Weights:
         n, d = relative.shape
         u = 3.0 * np.tanh((progress[:, None] - 0.6) / 0.1) * np.tile([1.0, 1.0, -1.0], d // 3)
-        return Weights(np.exp(u), np.zeros((n, d, d)))
+        return Weights(np.exp(u), np.zeros((n, d, d)), np.zeros((n, d)), np.zeros((n, d)))
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,6 @@ def test_derivatives_agree_with_finite_differences(chain: KinematicChain) -> Non
     assert torch.autograd.gradgradcheck(kinematics.keypoints, q)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch, of itself
 def test_transforms_of_torch_func() -> None:
     """vmap is the batch, jvp is the Jacobian times a direction, grad under vmap is the batch's gradient."""
     kinematics = TorchChain.from_chain(CHAINS["panda"], POINTS)

@@ -173,4 +173,6 @@ class _WithTarget:
         found = self.reward.weights(relative[:, :known], progress)
         weight, gradient = np.full((n, d), _LIGHT), np.zeros((n, d, d))
         weight[:, :known], gradient[:, :known, :known] = found.weight, found.gradient
-        return Weights(weight, gradient)
+        pull, waypoint = np.zeros((n, d)), np.zeros((n, d))
+        pull[:, :known], waypoint[:, :known] = found.pull, found.waypoint
+        return Weights(weight, gradient, pull, waypoint)

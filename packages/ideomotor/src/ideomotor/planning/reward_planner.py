@@ -3,7 +3,8 @@ r"""Joint paths of least cost under a learned reward, for any number of steps.
 With :math:`z_t` the keypoints at :math:`q_t`, weights :math:`w` of the reward at the middle of a step, and T steps,
 
 .. math::
-    \min_{q_1 .. q_T} \frac1K \Big( \sum_t \| \sqrt{T w_t} \odot (z_t - z_{t-1}) \|^2 + \kappa \| z_T - g \|^2 \Big)
+    \min_{q_1 .. q_T} \frac1K \Big( \sum_t \| \sqrt{T w_t} \odot (z_t - z_{t-1}) \|^2
+    + \| \sqrt{v_t / T} \odot (\bar x_t - r_t) \|^2 + \kappa \| z_T - g \|^2 \Big)
     + \rho T \sum_t \| q_t - q_{t-1} \|^2 + \mu \sum_t \| [q_t - q_{max}]_+ + [q_{min} - q_t]_+ \|^2
 
 is a sum of squares; Levenberg-Marquardt with the exact derivative of the residuals (that of :math:`\sqrt w` included).
@@ -117,8 +118,8 @@ def resampled(path: np.ndarray, steps: int) -> np.ndarray:
 
 
 def _optimise(problem: PathProblem, q: np.ndarray, config: PlannerConfig) -> Plan:
-    """Levenberg-Marquardt from a path, shape (T + 1, n)."""
-    damping, moved, iterations = 1e-3, np.inf, 0
+    """Levenberg-Marquardt from a path, shape (T + 1, n), every step cut off at the joint limits."""
+    chain, damping, moved, iterations = problem.points.chain, 1e-3, np.inf, 0
     terms = _Terms.at(problem, q, config)
     while iterations < config.iterations:
         iterations += 1
@@ -126,8 +127,7 @@ def _optimise(problem: PathProblem, q: np.ndarray, config: PlannerConfig) -> Pla
         cost = terms.cost
         while True:
             step = _solve(bands, gradient, damping)
-            trial = q.copy()
-            trial[1:] += step
+            trial = np.concatenate([q[:1], np.clip(q[1:] + step, chain.lower, chain.upper)])
             trial_terms = _Terms.at(problem, trial, config)
             if trial_terms.cost <= cost or damping > _MOST_DAMPING:
                 break
@@ -157,9 +157,9 @@ class _Terms:
 
     keypoints: np.ndarray  # (T + 1, K, 3) in the base frame [m]
     weight: np.ndarray  # (T, D)
-    step: np.ndarray  # (T, D) residuals sqrt(T w / K) (z_t - z_{t-1})
-    step_after: np.ndarray  # (T, D, n) their derivatives by q_t
-    step_before: np.ndarray  # (T, D, n) by q_{t-1}; that of the first step is not used
+    step: np.ndarray  # (T, 2 D) residuals sqrt(T w / K) (z_t - z_{t-1}) and sqrt(v / (T K)) (x - r) at the middle
+    step_after: np.ndarray  # (T, 2 D, n) their derivatives by q_t
+    step_before: np.ndarray  # (T, 2 D, n) by q_{t-1}; that of the first step is not used
     goal: np.ndarray  # (D,) sqrt(kappa / K) (z_T - g)
     goal_by: np.ndarray  # (D, n)
     joints: np.ndarray  # (T, n) sqrt(rho T) (q_t - q_{t-1})
@@ -176,21 +176,24 @@ class _Terms:
         x = ((z - problem.goal) @ R).reshape(T + 1, 3 * K)  # along the axes of the task
         J = (R.T @ J).reshape(T + 1, 3 * K, -1)
         progress = (np.arange(T) + 0.5) / T
-        found = problem.reward.weights((x[1:] + x[:-1]) / 2, progress)
+        middle = (x[1:] + x[:-1]) / 2
+        found = problem.reward.weights(middle, progress)
         root, dz = np.sqrt(found.weight), np.diff(x, axis=0)
         # d(sqrt(w) dz) = sqrt(w) d(dz) + dz / (2 sqrt(w)) dw, and the middle of a step moves half as far as its ends.
         bend = (dz / (4.0 * root))[:, :, None] * found.gradient  # (T, D, D)
         straight = root[:, :, None]
         scale = np.sqrt(T / K)
+        pull = np.sqrt(found.pull / (T * K))
+        half = pull[:, :, None] / 2
         low, high = chain.lower + LIMIT_MARGIN, chain.upper - LIMIT_MARGIN
         beyond = np.maximum(q[1:] - high, 0.0) - np.maximum(low - q[1:], 0.0)
         root_rho, root_mu, root_kappa = np.sqrt([config.joint_weight * T, config.limit_weight, config.goal_weight / K])
         return cls(
             keypoints=z,
             weight=found.weight,
-            step=scale * root * dz,
-            step_after=scale * (straight * J[1:] + bend @ J[1:]),
-            step_before=scale * (bend @ J[:-1] - straight * J[:-1]),
+            step=np.concatenate([scale * root * dz, pull * (middle - found.waypoint)], axis=1),
+            step_after=np.concatenate([scale * (straight * J[1:] + bend @ J[1:]), half * J[1:]], axis=1),
+            step_before=np.concatenate([scale * (bend @ J[:-1] - straight * J[:-1]), half * J[:-1]], axis=1),
             goal=root_kappa * x[-1],
             goal_by=root_kappa * J[-1],
             joints=root_rho * np.diff(q, axis=0),

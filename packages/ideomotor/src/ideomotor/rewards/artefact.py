@@ -11,7 +11,7 @@ from ideomotor.rewards.weights import Weights
 
 MODALITY = "reward"
 INPUTS = ("relative", "progress")
-OUTPUTS = ("weight", "gradient")
+OUTPUTS = ("weight", "gradient", "pull", "waypoint")
 
 
 class LearnedReward:
@@ -47,8 +47,7 @@ class LearnedReward:
     def weights(self, relative: np.ndarray, progress: np.ndarray) -> Weights:
         """Return the weights of N states; see `ideomotor.rewards.weights.Reward`."""
         inputs = {"relative": relative.astype(np.float32), "progress": progress.astype(np.float32)}
-        weight, gradient = self._session.run(list(OUTPUTS), inputs)
-        return Weights(weight.astype(float), gradient.astype(float))
+        return Weights(*(output.astype(float) for output in self._session.run(list(OUTPUTS), inputs)))
 
 
 def _check_contract(artefact: Artefact) -> None:
@@ -66,7 +65,7 @@ def _check_contract(artefact: Artefact) -> None:
     d = 3 * len(names)
     wanted = {
         "inputs": {"relative": ("N", d), "progress": ("N",)},
-        "outputs": {"weight": ("N", d), "gradient": ("N", d, d)},
+        "outputs": {"weight": ("N", d), "gradient": ("N", d, d), "pull": ("N", d), "waypoint": ("N", d)},
     }
     for kind, expected in wanted.items():
         found = {t.name: t for t in getattr(manifest.models[0], kind)}

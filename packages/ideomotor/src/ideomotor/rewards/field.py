@@ -5,13 +5,13 @@ length :math:`L` it has then come to the progress :math:`s_0 = [1 - \|p\| / L]_+
 :math:`x_t = (1 - t/T)\, x_0`. The motion's cost of `ideomotor.rewards.weights` is
 
 .. math::
-    c(p) &= \frac1K \sum_{t=1}^T T\, w(\bar x_t, s_t)^T (x_t - x_{t-1})^2
-          = \frac1{K T} \sum_{t=1}^T w(\bar x_t, s_t)^T x_0^2, \\
+    c(p) &= \frac1K \sum_{t=1}^T T\, w(\bar x_t, s_t)^T (x_t - x_{t-1})^2 + \frac1T v(s_t)^T (\bar x_t - r(s_t))^2
+          = \frac1{K T} \sum_{t=1}^T w(\bar x_t, s_t)^T x_0^2 + v(s_t)^T (\bar x_t - r(s_t))^2, \\
     \bar x_t &= \big(1 - \tfrac{t - 1/2}{T}\big)\, x_0, \qquad s_t = s_0 + (1 - s_0) \tfrac{t - 1/2}{T} .
 
-Where all weights are 1 it is :math:`\|p\|^2`. What differs from that is what was learned: it is low along the
-directions from which the goal is approached. (The progress :math:`s_0` matters to weights by progress only; from
-:math:`s_0 = 0` these would draw the same ellipses near the goal as far from it.)
+Where all weights are 1 and nothing pulls it is :math:`\|p\|^2`. What differs from that is what was learned: it is low
+along the directions from which the goal is approached. (The progress :math:`s_0` matters to weights by progress only;
+from :math:`s_0 = 0` these would draw the same ellipses near the goal as far from it.)
 """
 
 from dataclasses import dataclass
@@ -61,8 +61,9 @@ def straight_cost(
     s_0 = np.maximum(1.0 - np.linalg.norm(p, axis=1) / length, 0.0)  # (N,)
     cost = np.zeros(len(p))
     for done in (np.arange(steps) + 0.5) / steps:
-        weight = reward.weights((1.0 - done) * x_0, s_0 + (1.0 - s_0) * done).weight  # (N, D)
-        cost += (weight * x_0**2).sum(axis=1)
+        x = (1.0 - done) * x_0  # (N, D)
+        found = reward.weights(x, s_0 + (1.0 - s_0) * done)
+        cost += (found.weight * x_0**2 + found.pull * (x - found.waypoint) ** 2).sum(axis=1)
     return cost / (keypoints * steps)
 
 

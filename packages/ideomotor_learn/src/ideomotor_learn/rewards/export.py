@@ -26,9 +26,8 @@ class _Float(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, relative: Tensor, progress: Tensor) -> tuple[Tensor, Tensor]:
-        weight, gradient = self.model(relative.double(), progress.double())
-        return weight.float(), gradient.float()
+    def forward(self, relative: Tensor, progress: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output.float() for output in self.model(relative.double(), progress.double()))
 
 
 def to_onnx(model: WeightFamily, coordinates: int) -> bytes:
@@ -77,8 +76,8 @@ def export_reward(
         ArtefactError: ``out`` holds something else.
     """
     d = 3 * len(keypoint_names)
-    units = {"relative": "m", "progress": "1", "weight": "1", "gradient": "1/m"}
-    shapes = {"relative": ("N", d), "progress": ("N",), "weight": ("N", d), "gradient": ("N", d, d)}
+    units = {"relative": "m", "progress": "1", "weight": "1", "gradient": "1/m", "pull": "1", "waypoint": "m"}
+    shapes = {name: ("N", d) for name in (*INPUTS, *OUTPUTS)} | {"progress": ("N",), "gradient": ("N", d, d)}
 
     def spec(name: str) -> TensorSpec:
         return TensorSpec(name=name, shape=shapes[name], dtype="float32", unit=units[name])

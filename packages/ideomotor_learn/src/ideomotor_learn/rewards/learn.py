@@ -53,7 +53,7 @@ class LearnConfig(Config):
     learning_rate: float = value(
         0.0, "Largest rate of Adam, which falls to a tenth (cosine); 0: the family's own.", ge=0.0, le=10.0
     )
-    weight_penalty: float = value(1e-7, "Penalty of (log w)^2, a mean over the path [m^2].", ge=0.0, le=1.0)
+    weight_penalty: float = value(1e-6, "Penalty of (log w)^2 + v, means over the path [m^2].", ge=0.0, le=1.0)
     gamma: float = value(1e-4, "Softness of soft_dtw [m^2].", ge=1e-9, le=1.0)
     centres: int = value(8, "Centres of the progress family.", ge=2, le=100)
     hidden: int = value(32, "Hidden units of the neural family.", ge=1, le=10000)
@@ -88,7 +88,7 @@ class Shown:
             raise LearningError(f"{self.source}: the object moves less than 1 mm; there is nothing to learn")
 
     @property
-    def problem_goal(self) -> np.ndarray:
+    def goal(self) -> np.ndarray:
         """Goal keypoints, shape (K, 3) [m]."""
         goal: np.ndarray = self.keypoints[-1]
         return goal
@@ -123,8 +123,8 @@ class TorchReward:
     def weights(self, relative: np.ndarray, progress: np.ndarray) -> Weights:
         """See `ideomotor.rewards.weights.Reward`."""
         with torch.no_grad():
-            weight, gradient = self._model(torch.from_numpy(relative), torch.from_numpy(progress))
-        return Weights(weight.numpy(), gradient.numpy())
+            outputs = self._model(torch.from_numpy(relative), torch.from_numpy(progress))
+        return Weights(*(output.numpy() for output in outputs))
 
 
 class RewardLearner:
@@ -149,7 +149,7 @@ class RewardLearner:
         self._inner = [_Inner(s, config.planner) for s in shown]
         demonstrated = np.array([s.evenly(_STATES) for s in shown])  # (B, N, K, 3)
         self._demonstrated = torch.from_numpy(demonstrated).flatten(2)  # (B, N, D)
-        relative = np.concatenate([(s.keypoints - s.problem_goal).ravel() for s in shown])
+        relative = np.concatenate([(s.keypoints - s.goal).ravel() for s in shown])
         self.model = make_model(config, demonstrated[0, 0].size, float(np.sqrt((relative**2).mean())) or 1.0)
         rate = config.learning_rate or _RATES[config.family]
         self._optimiser = torch.optim.Adam(self.model.parameters(), lr=rate)
@@ -211,7 +211,7 @@ class _Inner:
     def __init__(self, shown: Shown, config: PlannerConfig) -> None:
         self._shown, self._config, chain = shown, config, shown.points.chain
         self.chain = TorchChain.from_chain(chain, shown.points.position_ee)
-        self._goal = torch.from_numpy(np.array(shown.problem_goal)).flatten()  # (D,)
+        self._goal = torch.from_numpy(np.array(shown.goal)).flatten()  # (D,)
         self._R = torch.from_numpy(np.array(shown.R_base_task))
         self._lower = torch.from_numpy(chain.lower + LIMIT_MARGIN)
         self._upper = torch.from_numpy(chain.upper - LIMIT_MARGIN)
@@ -220,7 +220,7 @@ class _Inner:
     def solve(self, reward: TorchReward, horizon: int) -> bool:
         """Plan from the path before; return whether that converged."""
         shown = self._shown
-        problem = PathProblem(shown.points, reward, shown.q0, shown.problem_goal, shown.R_base_task)
+        problem = PathProblem(shown.points, reward, shown.q0, shown.goal, shown.R_base_task)
         found = plan(problem, horizon, self._config, start=self._path)
         self._path = found.q
         return found.converged
@@ -238,8 +238,10 @@ class _Inner:
         K = z.shape[1]
         x = ((z - self._goal.reshape(K, 3)) @ self._R).flatten(1)  # (T + 1, D)
         progress = (torch.arange(T, dtype=q.dtype) + 0.5) / T
-        log_w = torch.func.functional_call(_LogWeights(model), _prefixed(parameters), ((x[1:] + x[:-1]) / 2, progress))
-        motion = T * (log_w.exp() * x.diff(dim=0) ** 2).sum() + config.goal_weight * (x[-1] ** 2).sum()
+        middle = (x[1:] + x[:-1]) / 2
+        w, v, r = torch.func.functional_call(_Terms(model), _prefixed(parameters), (middle, progress))  # (T, D) each
+        motion = T * (w * x.diff(dim=0) ** 2).sum() + (v * (middle - r) ** 2).sum() / T
+        motion = motion + config.goal_weight * (x[-1] ** 2).sum()
         beyond = torch.relu(q[1:] - self._upper) + torch.relu(self._lower - q[1:])
         joints = config.joint_weight * T * (q.diff(dim=0) ** 2).sum() + config.limit_weight * (beyond**2).sum()
         return motion / K + joints
@@ -254,7 +256,7 @@ class _Inner:
             parameters: its parameters, by name.
             q: the solution, shape (T + 1, n).
             slope: derivatives of the outer loss by its keypoints, shape (T + 1, D).
-            penalty: of log w squared.
+            penalty: of the weights and pulls.
         """
         start, free = q[:1], q[1:]
         frozen = {name: p.detach() for name, p in parameters.items()}
@@ -272,7 +274,7 @@ class _Inner:
         along = torch.func.jvp(lambda f: cost(f, parameters), (free,), (adjoint,))[1]
         x = (keypoints(free) - self._goal).reshape(len(q), -1, 3) @ self._R
         progress = torch.linspace(0.0, 1.0, len(q), dtype=q.dtype)
-        size = model.log_weights(x.flatten(1).detach(), progress).pow(2).mean()
+        size = model.log_weights(x.flatten(1).detach(), progress).pow(2).mean() + model.pull(progress)[0].mean()
         (penalty * size - along).backward()
 
 
@@ -303,16 +305,15 @@ def _solve_hessian(cost: Callable[[Tensor], Tensor], q: Tensor, right: Tensor) -
     return torch.from_numpy(solution).reshape(T, n)
 
 
-class _LogWeights(nn.Module):
-    """`log_weights` as a module's forward, for `torch.func.functional_call`."""
+class _Terms(nn.Module):
+    """What the cost needs of a family as a module's forward, for `torch.func.functional_call`."""
 
     def __init__(self, model: WeightFamily) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, relative: Tensor, progress: Tensor) -> Tensor:
-        log_weights: Tensor = self.model.log_weights(relative, progress)
-        return log_weights
+    def forward(self, relative: Tensor, progress: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.exp(self.model.log_weights(relative, progress)), *self.model.pull(progress)
 
 
 def _prefixed(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
