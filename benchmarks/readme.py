@@ -1,16 +1,17 @@
 """Write the measured numbers into the README: `python -m benchmarks.readme` after a benchmark."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.body_schema.__main__ import TARGETS
+from benchmarks.body_schema.__main__ import TARGETS as BODY_SCHEMA_TARGETS
+from benchmarks.rewards.__main__ import TARGETS as REWARDS_TARGETS
 
 README = Path("README.md")
-RESULTS = Path("docs/results/body_schema.json")
-BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 
-# What the table says, in its order: key of the benchmark -> words.
-ROWS = {
+# What a table says, in its order: key of the benchmark -> words.
+BODY_SCHEMA = {
     "on_object_pct": "keypoints on the held object",
     "on_object_vision_only_pct": "ablation without proprioception and labels (converged: 2,500 steps)",
     "tip_error_30_median_mm": "tip of the extended chain, 30 frames (1 s)",
@@ -29,33 +30,71 @@ ROWS = {
     "fit_speedup": "fit of 90 frames: Adam through differentiable-robot-model over ours",
     "frame_to_tf_p95_ms": "camera image in to TF out, 95th percentile",
 }
+REWARDS = {
+    "final_error_mm@1": "placed at other goals from other starts, as fast as shown: error at the goal",
+    "path_error_mm@1": "and distance from the path as it would have been shown",
+    "final_error_mm@0.25": "four times as slowly: at the goal",
+    "path_error_mm@0.25": "and from the path",
+    "final_error_mm@4": "four times as fast: at the goal",
+    "path_error_mm@4": "and from the path",
+    "stretched_timedep_final_error_mm@4": "the same, best time-dependent cost, its index stretched: at the goal",
+    "stretched_timedep_path_error_mm@4": "and from the path",
+    "timedep_final_error_mm@4": "the same, time-dependent cost as published: at the goal",
+    "bc_final_error_mm@4": "the same, behaviour cloning (`imitation`): at the goal",
+    "airl_final_error_mm@4": "the same, adversarial IRL (`imitation`): at the goal",
+    "ood_final_error_mm": "goals half and one and a half times as far, starts turned by 30 deg: at the goal",
+    "misaligned_over_aligned": "learned from demonstrations of 0.5 to 2 times the length, over aligned ones",
+    "peg_success_1mm_pct": "peg-in-hole, clearance 1 mm, tilted holes elsewhere, three speeds",
+    "peg_success_0.3mm_pct": "clearance 0.3 mm",
+    "learn_s": "learning from five demonstrations, one core",
+    "outer_step_speedup": "one outer step: the ancestor's published code over ours",
+    "plan_hz": "planning on the arm, horizon 20",
+}
 
 
-def table(results: dict[str, dict[str, object]]) -> str:
-    """Return the Markdown table of the metrics that were measured."""
-    lines = ["| | measured | 95 % interval | asked for |", "| --- | ---: | ---: | ---: |"]
-    for key, words in ROWS.items():
-        if key not in results:
-            continue
-        metric = results[key]
-        unit = "x" if metric["unit"] == "1" else metric["unit"]
-        interval = metric["ci95"]
-        span = "" if not isinstance(interval, list) else f"{interval[0]:.3g} to {interval[1]:.3g}"
-        lines.append(f"| {words} | {metric['value']:.3g} {unit} | {span} | {TARGETS.get(key, '')} |")
-    return "\n".join(lines) + "\n"
+@dataclass(frozen=True)
+class Table:
+    """A table of the README, between its marks, from the results of one benchmark."""
+
+    name: str
+    rows: Mapping[str, str]
+    targets: Mapping[str, str]
+
+    @property
+    def results(self) -> Path:
+        """The committed results."""
+        return Path(f"docs/results/{self.name}.json")
+
+    def markdown(self, results: dict[str, dict[str, object]]) -> str:
+        """Return the metrics that were measured."""
+        lines = ["| | measured | 95 % interval | asked for |", "| --- | ---: | ---: | ---: |"]
+        for key, words in self.rows.items():
+            if key not in results:
+                continue
+            metric = results[key]
+            unit = "x" if metric["unit"] == "1" else metric["unit"]
+            interval = metric["ci95"]
+            span = "" if not isinstance(interval, list) else f"{interval[0]:.3g} to {interval[1]:.3g}"
+            lines.append(f"| {words} | {metric['value']:.3g} {unit} | {span} | {self.targets.get(key, '')} |")
+        return "\n".join(lines) + "\n"
 
 
-def updated(readme: str, results: dict[str, dict[str, object]]) -> str:
-    """Return the README with the table between its marks renewed."""
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    return before + BEGIN + table(results) + END + after
+TABLES = (Table("body_schema", BODY_SCHEMA, BODY_SCHEMA_TARGETS), Table("rewards", REWARDS, REWARDS_TARGETS))
+
+
+def updated(readme: str) -> str:
+    """Return the README with the tables between their marks renewed."""
+    for table in TABLES:
+        begin, end = f"<!-- results: {table.name}: begin -->\n", f"<!-- results: {table.name}: end -->\n"
+        before, rest = readme.split(begin)
+        _, after = rest.split(end)
+        readme = before + begin + table.markdown(json.loads(table.results.read_text())["metrics"]) + end + after
+    return readme
 
 
 def main() -> None:
     """Renew the README."""
-    results = json.loads(RESULTS.read_text())["metrics"]
-    README.write_text(updated(README.read_text(), results))
+    README.write_text(updated(README.read_text()))
 
 
 if __name__ == "__main__":
