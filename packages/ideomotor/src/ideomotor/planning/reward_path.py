@@ -1,7 +1,7 @@
 r"""The way to a target under a learned reward: planned once, run through at any speed.
 
 .. math::
-    q_{cmd}(t) = q(s(t / T)), \qquad c(s) = \frac1K \int_0^s w^T \dot z^2 \, ds'
+    q_{cmd}(t) = q(s(t / T)), \qquad c(s) = \frac1K \int_0^s w^T \dot z^2 + v^T (x - r)^2 \, ds'
 
 with :math:`q(s)` the path of least cost over progress (`reward_planner`), :math:`s` the minimum-jerk profile, and
 :math:`z` the keypoints. The time T is asked for: the path does not depend on it, nor on the number of steps it was
@@ -68,7 +68,14 @@ class RewardPath:
     def cost(self) -> np.ndarray:
         """c(s) after every step, shape (steps + 1,) [m^2]."""
         steps, K = self.weight.shape[:2]
-        each = steps * (self.weight * np.diff(self.keypoints, axis=0) ** 2).sum((1, 2)) / K
+        x = (self.keypoints - self.goal).reshape(steps + 1, -1)  # (steps + 1, D)
+        middle = (x[1:] + x[:-1]) / 2
+        found = self.task.reward.weights(middle, (np.arange(steps) + 0.5) / steps)
+        motion, place = (
+            steps * found.weight * np.diff(x, axis=0) ** 2,
+            found.pull * (middle - found.waypoint) ** 2 / steps,
+        )
+        each = (motion + place).sum(axis=1) / K
         return np.concatenate([[0.0], np.cumsum(each)])
 
     def at(self, time: float) -> Reference:
