@@ -1,5 +1,7 @@
 """The reward field is the cost of the straight way to the goal."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,20 +11,32 @@ from ideomotor.rewards.weights import Uniform, Weights
 P = np.random.default_rng(0).normal(0.0, 0.1, (7, 3))
 
 
+def without_pull(weight: np.ndarray) -> Weights:
+    return replace(Uniform().weights(weight, weight[:, 0]), weight=weight)
+
+
 class ByProgress:
     """Motion along x and y is 10 times as dear at the end as at the beginning, along z it costs 1."""
 
     def weights(self, relative: np.ndarray, progress: np.ndarray) -> Weights:
         weight = np.ones_like(relative)
         weight[:, 0::3] = weight[:, 1::3] = (1.0 + 9.0 * progress)[:, None]
-        return Weights(weight, np.zeros((*weight.shape, weight.shape[1])))
+        return without_pull(weight)
 
 
 class ByState:
     """A weight is the squared distance [dm^2] from the goal along its axis."""
 
     def weights(self, relative: np.ndarray, progress: np.ndarray) -> Weights:
-        return Weights((10 * relative) ** 2, np.zeros((*relative.shape, relative.shape[1])))
+        return without_pull((10 * relative) ** 2)
+
+
+class Pulled:
+    """Nothing is dear, and 8 pulls to 1 cm above the goal."""
+
+    def weights(self, relative: np.ndarray, progress: np.ndarray) -> Weights:
+        above = np.tile([0.0, 0.0, 0.01], relative.shape[1] // 3)
+        return replace(Uniform().weights(relative, progress), pull=0 * relative + 8.0, waypoint=0 * relative + above)
 
 
 def test_without_preferences_it_is_the_squared_distance() -> None:
@@ -42,6 +56,13 @@ def test_weights_by_state_are_those_along_the_way() -> None:
     r"""$\int_0^1 (10 u x)^2 x^2 du = 100 x^4 / 3$."""
     cost = straight_cost(ByState(), P, 3, 1.0, steps=400)
     np.testing.assert_allclose(cost, 100 * (P**4).sum(1) / 3, rtol=1e-5)
+
+
+def test_what_pulls_is_paid_for_along_the_way() -> None:
+    r"""From beside the goal $\int_0^1 8 (u^2 p^2 + 0.01^2) du$, from above it $\int_0^1 8 (u p - 0.01)^2 du$."""
+    p = np.array([[0.03, 0.0, 0.0], [0.0, 0.0, 0.03], [0.0, 0.0, 0.0]])
+    expected = np.array([9e-4, 9e-4, 0.0]) + 8 * np.array([3e-4 + 1e-4, 3e-4 - 3e-4 + 1e-4, 1e-4])
+    np.testing.assert_allclose(straight_cost(Pulled(), p, 2, 1.0, steps=400), expected, rtol=1e-5)
 
 
 def test_slices_go_through_the_goal() -> None:

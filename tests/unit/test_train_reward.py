@@ -95,7 +95,7 @@ def test_the_field_reaches_as_far_as_the_tip_came_from(config: TrainConfig, tmp_
     """Down by 0.2 m is the farthest along one axis."""
     vertical, _ = RewardTraining(replace(config, out=str(tmp_path / "reward"))).field(points=3)
     np.testing.assert_allclose(vertical.displacement[0, 2], [0.2, 0.0, -0.2], atol=1e-3)
-    np.testing.assert_allclose(vertical.cost[0, 2], 0.08, rtol=0.01)  # before learning, the squared distance
+    assert vertical.cost[0, 2] > vertical.cost[1, 2] > vertical.cost[1, 1]  # down and right, right, the goal
 
 
 def test_what_cannot_be_learned_from_is_refused_before_anything_is_written(

@@ -1,6 +1,7 @@
 """From a learned reward to an artefact: ONNX graph of its weights and their derivatives, manifest, checked."""
 
 import hashlib
+import logging
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from ideomotor.rewards.artefact import INPUTS, MODALITY, OUTPUTS
 from ideomotor_learn.body.export import OPSET, code_version, without_folders
 from ideomotor_learn.rewards.families import WeightFamily
 from ideomotor_learn.rewards.learn import LearnConfig, Shown
+
+# The exporter's: torchvision is not there, nor is it needed; what was simplified.
+_TALKATIVE = {"torch.onnx._internal.exporter._registration": logging.ERROR, "onnx_ir": logging.WARNING}
 
 
 class _Float(nn.Module):
@@ -35,6 +39,8 @@ def to_onnx(model: WeightFamily, coordinates: int) -> bytes:
     rows = torch.export.Dim("N", min=1)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
+        for name, level in _TALKATIVE.items():
+            logging.getLogger(name).setLevel(level)
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
             _Float(model),

@@ -45,7 +45,7 @@ def plot_paths(shown: Sequence[Shown], planned: Sequence[np.ndarray], tip: int, 
     for ax, (i, j) in zip(axes, ((0, 2), (1, 2), (0, 1)), strict=True):
         for number, (s, z) in enumerate(zip(shown, planned, strict=True)):
             for keypoints, style in ((s.keypoints, "-"), (z, "--")):
-                x = 1e3 * ((keypoints[:, tip] - s.problem_goal[tip]) @ s.R_base_task)  # (T, 3)
+                x = 1e3 * ((keypoints[:, tip] - s.goal[tip]) @ s.R_base_task)  # (T, 3)
                 width = 1.2 if number < learned else 2.4
                 ax.plot(x[:, i], x[:, j], style, color=f"C{number % 10}", linewidth=width)
         ax.plot(0, 0, "k*", markersize=10)
@@ -62,6 +62,8 @@ def plot_paths(shown: Sequence[Shown], planned: Sequence[np.ndarray], tip: int, 
 def plot_weights(shown: Sequence[Shown], reward: Reward, names: Sequence[str], path: Path) -> None:
     """Draw the weights of every keypoint and axis over the progress along the demonstrations, mean and range.
 
+    Where something pulls, draw also how much, and where to.
+
     Args:
         shown: the demonstrations.
         reward: what was learned.
@@ -69,19 +71,29 @@ def plot_weights(shown: Sequence[Shown], reward: Reward, names: Sequence[str], p
         path: of the image.
     """
     progress = np.linspace(0.0, 1.0, _STATES)
-    weight = []  # of (states, K, 3)
+    said = []
     for s in shown:
-        x = (s.evenly(_STATES) - s.problem_goal) @ s.R_base_task
-        weight.append(reward.weights(x.reshape(_STATES, -1), progress).weight.reshape(x.shape))
-    low, mean, high = (f(weight, axis=0) for f in (np.min, np.mean, np.max))
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), sharey=True, layout="constrained")
-    for i, ax in enumerate(axes):
-        for k, name in enumerate(names):
-            ax.plot(progress, mean[:, k, i], color=f"C{k % 10}", label=name)
-            ax.fill_between(progress, low[:, k, i], high[:, k, i], color=f"C{k % 10}", alpha=0.2, linewidth=0)
-        ax.set(title=f"weight of motion along {_AXES[i]}", xlabel="progress", yscale="log")
-        ax.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
+        x = (s.evenly(_STATES) - s.goal) @ s.R_base_task
+        said.append(reward.weights(x.reshape(_STATES, -1), progress))
+    rows = {"weight of motion": (np.array([w.weight for w in said]), "log")}  # (B, states, D)
+    pull, waypoint = (np.array([getattr(w, name) for w in said]) for name in ("pull", "waypoint"))
+    if pull.any():
+        rows |= {"pull": (pull, "log"), "waypoint from the goal [mm]": (1e3 * waypoint, "linear")}
+    figure, axes = plt.subplots(
+        len(rows), 3, figsize=(13, 3.2 * len(rows)), sharex=True, sharey="row", squeeze=False, layout="constrained"
+    )
+    for row, (title, (y, scale)) in zip(axes, rows.items(), strict=True):
+        y = y.reshape(len(said), _STATES, len(names), 3)
+        for i, ax in enumerate(row):
+            for k, name in enumerate(names):
+                ax.plot(progress, y[:, :, k, i].mean(0), color=f"C{k % 10}", label=name)
+                low, high = y[:, :, k, i].min(0), y[:, :, k, i].max(0)
+                ax.fill_between(progress, low, high, color=f"C{k % 10}", alpha=0.2, linewidth=0)
+            ax.set(title=f"{title}, {_AXES[i]}", yscale=scale)
+            ax.grid(alpha=0.3)
+    for ax in axes[-1]:
+        ax.set_xlabel("progress")
+    axes[0, 0].legend(fontsize=8)
     _save(figure, path)
 
 
@@ -103,7 +115,7 @@ def plot_field(shown: Sequence[Shown], slices: Sequence[FieldSlice], tip: int, p
         x, y = 1e3 * field.displacement[..., i], 1e3 * field.displacement[..., j]
         filled = ax.contourf(x, y, field.cost, levels, norm=norm, cmap="viridis")
         for s in shown:
-            p = 1e3 * ((s.keypoints[:, tip] - s.problem_goal[tip]) @ s.R_base_task)
+            p = 1e3 * ((s.keypoints[:, tip] - s.goal[tip]) @ s.R_base_task)
             ax.plot(p[:, i], p[:, j], "w-", linewidth=0.8)
         ax.plot(0, 0, "r*", markersize=10)
         _label(ax, *field.axes)

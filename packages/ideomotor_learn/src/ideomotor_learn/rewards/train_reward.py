@@ -26,12 +26,12 @@ from ideomotor.cli import main as run_command
 from ideomotor.config import value
 from ideomotor.data.demonstrations import Demonstration, read_demonstrations
 from ideomotor.planning.held_points import HeldPoints
+from ideomotor.planning.path_error import path_error
 from ideomotor.planning.reward_planner import PathProblem, PlannerConfig, plan
 from ideomotor.rewards.field import FieldSlice, field_slices
 from ideomotor.rewards.weights import Reward
 from ideomotor_learn.rewards.export import export_reward
 from ideomotor_learn.rewards.learn import LearnConfig, LearningError, OuterStep, RewardLearner, Shown
-from ideomotor_learn.rewards.losses import path_distance
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class PaceError:
     pace: float  # steps by the mean steps of the demonstrations
     steps: int
     final_error: float  # mean distance of the keypoints from the goal at the end [m]
-    path_error: float  # distance of the planned and the demonstrated path, root of the mean square of both ways [m]
+    path_error: float  # distance of the planned from the demonstrated path [m]
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class RewardTraining:
 
     def field(self, points: int = 41) -> tuple[FieldSlice, FieldSlice]:
         """Return the reward field around the goal, as far as the tip came from, on planes of so many points a side."""
-        tips = [(s.keypoints - s.problem_goal)[:, self.tip] @ s.R_base_task for s in self.learned]  # (N, 3)
+        tips = [(s.keypoints - s.goal)[:, self.tip] @ s.R_base_task for s in self.learned]  # (N, 3)
         extent = max(float(np.abs(x).max()) for x in tips)
         length = np.mean([np.linalg.norm(np.diff(x, axis=0), axis=1).sum() for x in tips])
         return field_slices(self.reward, len(self.keypoint_names), float(length), extent, points)
@@ -183,7 +183,7 @@ class RewardTraining:
 
 def problem(shown: Shown, reward: Reward) -> PathProblem:
     """Return the problem that a demonstration solved, under a reward."""
-    return PathProblem(shown.points, reward, shown.q0, shown.problem_goal, shown.R_base_task)
+    return PathProblem(shown.points, reward, shown.q0, shown.goal, shown.R_base_task)
 
 
 def measured(reward: Reward, on: Sequence[Shown], pace: float, steps: int, config: PlannerConfig) -> PaceError:
@@ -191,9 +191,8 @@ def measured(reward: Reward, on: Sequence[Shown], pace: float, steps: int, confi
     final, path = [], []
     for s in on:
         found = plan(problem(s, reward), steps, config)
-        final.append(np.linalg.norm(found.keypoints[-1] - s.problem_goal, axis=1).mean())
-        both = torch.from_numpy(found.keypoints).flatten(1), torch.from_numpy(np.array(s.keypoints)).flatten(1)
-        path.append(rms(float(path_distance(*both)) / (2 * s.keypoints.shape[1])))
+        final.append(np.linalg.norm(found.keypoints[-1] - s.goal, axis=1).mean())
+        path.append(path_error(found.keypoints, s.keypoints))
     return PaceError(pace, steps, float(np.mean(final)), float(np.mean(path)))
 
 
