@@ -87,6 +87,28 @@ def test_random_goals_are_reached_although_the_servo_sags(
         assert (np.abs(velocity) <= 0.5 * chain.velocity_limit + 0.05).all()
 
 
+def test_ticks_that_are_left_out_do_not_slow_the_motion(chain: KinematicChain) -> None:
+    """At every second tick it commands what it would have; a pause is not made up for in one step, but in the time."""
+    ik, q = InverseKinematics(chain), chain.mid + 0.3
+    target = Target(chain.forward(chain.mid))
+    whole, half = (TipMotion(ik, target, TOLERANCE, q, CONFIG) for _ in range(2))
+    for motion in (whole, half):
+        while motion.path is None:
+            motion.step(q)
+    for _ in range(20):
+        whole.step(q)
+        expected = whole.step(q)
+        found = half.step(q, 2 * H)
+        assert expected is not None
+        assert found is not None
+        np.testing.assert_allclose(found.position, expected.position)
+    before = half.time
+    half.step(q, 1.0)
+    assert half.time == pytest.approx(before + 5 * H)
+    half.step(q, -1.0)  # a clock that was set back
+    assert half.time == pytest.approx(before + 5 * H)
+
+
 def test_the_first_command_is_the_last_one(chain: KinematicChain) -> None:
     """A new motion does not jump where the servo sags below its last command."""
     ik = InverseKinematics(chain)

@@ -151,7 +151,7 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
         duration = self._duration(goal, tolerance)
         planner = None if self._reward is None else self._under_reward(self._reward, ik, target, tolerance, duration, q)
         self._motion = TipMotion(ik, target, tolerance, q, config, commanded, planner)
-        self._ik, self._feedback_time = ik, 0.0
+        self._ik, self._feedback_time, self._stepped = ik, 0.0, self.now()
         self._loop.reset()
         self._commanded = {name: self._commanded.get(name, x) for name, x in self._all_joints().items()}
 
@@ -236,8 +236,9 @@ class TipControllerNode(LifecycleNode[TipControllerConfig]):
             raise GoalError(Result.HELD_BY_GATE, f"the safety gate holds: {self._gate_fault}")
         if self._goals.cancel_requested:
             motion.stop("cancelled")
-        q = self._measured(self._ik.chain)
-        reference = motion.step(q)
+        q, now = self._measured(self._ik.chain), self.now()
+        reference = motion.step(q, now - self._stepped)  # a busy machine leaves ticks out
+        self._stepped = now
         if reference is not None:
             self._send(reference)
         if isinstance(motion.path, RewardPath):

@@ -20,6 +20,8 @@ from ideomotor.planning.joint_path import Bounds, BrakePath, Reference, TimedPat
 from ideomotor.planning.joint_path import JointPath as JointPath
 from ideomotor.planning.path_planner import NearestPosture, NoPathError, PathPlanner
 
+_MOST_PERIODS = 5.0  # that a step may make up for
+
 
 @dataclass(frozen=True, kw_only=True)
 class TipControlConfig(Config):
@@ -147,9 +149,17 @@ class TipMotion:
             self.reason = reason
             self._follow(BrakePath(reference, max(speed / self._config.max_acceleration, 1e-3)), MotionState.STOPPING)
 
-    def step(self, q: np.ndarray) -> Reference | None:
-        """Advance by one period with the measured positions, shape (n,); return what to command now, if anything."""
+    def step(self, q: np.ndarray, elapsed: float | None = None) -> Reference | None:
+        """Advance, and return what to command now, if anything.
+
+        Args:
+            q: measured positions, shape (n,).
+            elapsed: since the step before [s], of which no more than `_MOST_PERIODS` count: a late step makes up for
+                what was left out, but the command does not jump. None: one period.
+        """
         period, active = 1.0 / self._config.rate, self._ik.active
+        if elapsed is not None:
+            period = min(max(elapsed, 0.0), _MOST_PERIODS * period)
         self.time += period
         self._elapsed += period
         self.error = self._target.error(self._ik.chain.forward(q))
