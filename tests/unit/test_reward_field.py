@@ -39,30 +39,32 @@ class Pulled:
         return replace(Uniform().weights(relative, progress), pull=0 * relative + 8.0, waypoint=0 * relative + above)
 
 
-def test_without_preferences_it_is_the_squared_distance() -> None:
-    """Whatever the number of keypoints and steps."""
+def test_without_preferences_it_is_the_distance() -> None:
+    """Times the length of the way, whatever the number of keypoints and steps; beyond that length its square."""
+    distance = np.linalg.norm(P, axis=1)
     for keypoints, steps in ((1, 1), (4, 9)):
-        np.testing.assert_allclose(straight_cost(Uniform(), P, keypoints, 1.0, steps), (P**2).sum(1))
+        np.testing.assert_allclose(straight_cost(Uniform(), P, keypoints, 1.0, steps), distance)
+    np.testing.assert_allclose(straight_cost(Uniform(), P, 2, 1e-3), distance**2)
 
 
 def test_weights_by_progress_are_those_of_what_is_left_of_the_way() -> None:
     """Half the way is left: the mean weight from s = 0.5 to 1 is 7.75. Farther than the way is long: that from 0."""
     p = np.array([[0.1, 0.0, 0.0], [0.0, -0.1, 0.0], [0.0, 0.0, 0.1], [0.3, 0.0, 0.0]])
     cost = straight_cost(ByProgress(), p, 2, 0.2)
-    np.testing.assert_allclose(cost, [0.0775, 0.0775, 0.01, 0.09 * 5.5])
+    np.testing.assert_allclose(cost, [0.155, 0.155, 0.02, 0.09 * 5.5])
 
 
 def test_weights_by_state_are_those_along_the_way() -> None:
-    r"""$\int_0^1 (10 u x)^2 x^2 du = 100 x^4 / 3$."""
-    cost = straight_cost(ByState(), P, 3, 1.0, steps=400)
+    r"""$\int_0^1 (10 u x)^2 x^2 du = 100 x^4 / 3$, the whole way."""
+    cost = straight_cost(ByState(), P, 3, 1e-3, steps=400)
     np.testing.assert_allclose(cost, 100 * (P**4).sum(1) / 3, rtol=1e-5)
 
 
-def test_what_pulls_is_paid_for_along_the_way() -> None:
-    r"""From beside the goal $\int_0^1 8 (u^2 p^2 + 0.01^2) du$, from above it $\int_0^1 8 (u p - 0.01)^2 du$."""
+def test_what_pulls_is_paid_for_along_what_is_left_of_the_way() -> None:
+    r"""Half of $8 \int_0^1 u^2 p^2 + 0.01^2 du$ from beside the goal, of $8 \int_0^1 (u p - 0.01)^2 du$ from above it."""
     p = np.array([[0.03, 0.0, 0.0], [0.0, 0.0, 0.03], [0.0, 0.0, 0.0]])
-    expected = np.array([9e-4, 9e-4, 0.0]) + 8 * np.array([3e-4 + 1e-4, 3e-4 - 3e-4 + 1e-4, 1e-4])
-    np.testing.assert_allclose(straight_cost(Pulled(), p, 2, 1.0, steps=400), expected, rtol=1e-5)
+    expected = np.array([2 * 9e-4 + 4 * (3e-4 + 1e-4), 2 * 9e-4 + 4 * (3e-4 - 3e-4 + 1e-4), 0.0])
+    np.testing.assert_allclose(straight_cost(Pulled(), p, 2, 0.06, steps=400), expected, rtol=1e-5)
 
 
 def test_slices_go_through_the_goal() -> None:
@@ -74,8 +76,8 @@ def test_slices_go_through_the_goal() -> None:
         np.testing.assert_array_equal(field.displacement[..., flat], 0.0)
     np.testing.assert_array_equal(vertical.displacement[0, -1], [0.1, 0.0, -0.1])  # right, down
     np.testing.assert_array_equal(horizontal.displacement[-1, 0], [-0.1, 0.1, 0.0])  # left, up
-    assert vertical.cost[2, -1] == pytest.approx(0.0775)  # beside the goal
-    assert vertical.cost[-1, 2] == pytest.approx(0.01)  # above it
+    assert vertical.cost[2, -1] == pytest.approx(0.155)  # beside the goal
+    assert vertical.cost[-1, 2] == pytest.approx(0.02)  # above it
 
 
 @pytest.mark.parametrize(

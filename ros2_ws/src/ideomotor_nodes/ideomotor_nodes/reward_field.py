@@ -37,8 +37,7 @@ def field_markers(
         marker.pose.orientation = Quaternion(w=1.0)
         marker.scale = Vector3(x=size, y=size, z=size)
         marker.points = [Point(x=x, y=y, z=z) for x, y, z in (goal_base + p @ R_base_task.T).tolist()]
-        # Evenly by the distance from the goal where nothing is preferred.
-        marker.colors = [_colour(share) for share in np.sqrt(field.cost.ravel() / highest).tolist()]
+        marker.colors = [_colour(share) for share in (field.cost.ravel() / highest).tolist()]
         markers.append(marker)
     return MarkerArray(markers=markers)
 

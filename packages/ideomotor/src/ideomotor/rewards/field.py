@@ -1,17 +1,16 @@
-r"""The reward field: what the straight way to the goal costs from where the object may be.
+r"""The reward field: what the straight way to the goal still costs from where the object may be.
 
 With the whole object displaced by :math:`p` from its goal, every keypoint is, :math:`x_0 = (p, .., p)`. On a way of
-length :math:`L` it has then come to the progress :math:`s_0 = [1 - \|p\| / L]_+`, and goes straight on in T steps,
-:math:`x_t = (1 - t/T)\, x_0`. The motion's cost of `ideomotor.rewards.weights` is
+length :math:`L` the share :math:`u = \min(\|p\| / L, 1)` is left. The object goes straight on in T steps,
+:math:`x_t = (1 - t/T)\, x_0`, in each of which the progress grows by :math:`u / T`. What is left of the integral of
+`ideomotor.rewards.weights` is
 
 .. math::
-    c(p) &= \frac1K \sum_{t=1}^T T\, w(\bar x_t, s_t)^T (x_t - x_{t-1})^2 + \frac1T v(s_t)^T (\bar x_t - r(s_t))^2
-          = \frac1{K T} \sum_{t=1}^T w(\bar x_t, s_t)^T x_0^2 + v(s_t)^T (\bar x_t - r(s_t))^2, \\
-    \bar x_t &= \big(1 - \tfrac{t - 1/2}{T}\big)\, x_0, \qquad s_t = s_0 + (1 - s_0) \tfrac{t - 1/2}{T} .
+    c(p) = \frac1{K T} \sum_{t=1}^T \tfrac1u\, w(\bar x_t, s_t)^T x_0^2 + u\, v(s_t)^T (\bar x_t - r(s_t))^2, \qquad
+    \bar x_t = \big(1 - \tfrac{t - 1/2}{T}\big)\, x_0, \; s_t = 1 - u + u\, \tfrac{t - 1/2}{T}
 
-Where all weights are 1 and nothing pulls it is :math:`\|p\|^2`. What differs from that is what was learned: it is low
-along the directions from which the goal is approached. (The progress :math:`s_0` matters to weights by progress only;
-from :math:`s_0 = 0` these would draw the same ellipses near the goal as far from it.)
+and zero at the goal. Where all weights are 1 and nothing pulls it is :math:`L \|p\|` up to the distance L. What differs
+from that is what was learned: it is low where the goal is approached from.
 """
 
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ideomotor.errors import IdeomotorError
 from ideomotor.rewards.weights import Reward
 
 STEPS = 20  # T
+_AT_THE_GOAL = 1e-12  # where nothing has to be moved
 
 
 class FieldError(IdeomotorError):
@@ -58,13 +58,15 @@ def straight_cost(
     if not (keypoints > 0 and steps > 0 and length > 0.0):
         raise FieldError(f"{keypoints} keypoints, {steps} steps, length={length}, expected positive numbers")
     x_0 = np.tile(p, keypoints)  # (N, D)
-    s_0 = np.maximum(1.0 - np.linalg.norm(p, axis=1) / length, 0.0)  # (N,)
-    cost = np.zeros(len(p))
+    u = np.minimum(np.linalg.norm(p, axis=1) / length, 1.0)  # (N,)
+    motion, pulled = np.zeros(len(p)), np.zeros(len(p))
     for done in (np.arange(steps) + 0.5) / steps:
         x = (1.0 - done) * x_0  # (N, D)
-        found = reward.weights(x, s_0 + (1.0 - s_0) * done)
-        cost += (found.weight * x_0**2 + found.pull * (x - found.waypoint) ** 2).sum(axis=1)
-    return cost / (keypoints * steps)
+        found = reward.weights(x, 1.0 - u + u * done)
+        motion += (found.weight * x_0**2).sum(axis=1)
+        pulled += (found.pull * (x - found.waypoint) ** 2).sum(axis=1)
+    cost: np.ndarray = (motion / np.maximum(u, _AT_THE_GOAL) + u * pulled) / (keypoints * steps)
+    return cost
 
 
 def field_slices(

@@ -10,7 +10,6 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from ideomotor.rewards.field import FieldSlice
@@ -108,12 +107,11 @@ def plot_field(shown: Sequence[Shown], slices: Sequence[FieldSlice], tip: int, p
     """
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     highest = max(float(s.cost.max()) for s in slices)
-    levels = highest * np.linspace(0.0, 1.0, 13) ** 2  # evenly by the distance where the weights are even
-    norm = PowerNorm(0.5, 0.0, highest)
+    levels = np.linspace(0.0, highest, 16)
     for ax, field in zip(axes, slices, strict=True):
         i, j = (_AXES.index(axis) for axis in field.axes)
         x, y = 1e3 * field.displacement[..., i], 1e3 * field.displacement[..., j]
-        filled = ax.contourf(x, y, field.cost, levels, norm=norm, cmap="viridis")
+        filled = ax.contourf(x, y, field.cost, levels, cmap="viridis")
         for s in shown:
             p = 1e3 * ((s.keypoints[:, tip] - s.goal[tip]) @ s.R_base_task)
             ax.plot(p[:, i], p[:, j], "w-", linewidth=0.8)
