@@ -7,11 +7,13 @@ IN_ROS := . ros2_ws/install/setup.sh && exec
 # The demonstration commands a simulated robot: no real one on the network shall hear it.
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 RUN_FOLDER ?= $(CURDIR)/runs/tool_use-$(shell date +%Y%m%d-%H%M%S)
+REWARD_SEED ?= 1
+REWARD_FOLDER ?= $(CURDIR)/runs/reward-$(shell date +%Y%m%d-%H%M%S)
 
 # A ROS installation sourced in the caller's shell must not mix with the one in .venv.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH
 
-.PHONY: setup setup-dev demo test check bench train-keypoints lock clean
+.PHONY: setup setup-dev demo demo-reward test check bench train-keypoints lock clean
 .DEFAULT_GOAL := demo
 
 setup:             ## .venv with the pinned packages, ros2_ws built
@@ -23,6 +25,15 @@ setup-dev:         ## the same with what trains, tests and checks
 demo: setup        ## one episode of tool use; VIEW=1 keeps it running with a viewer in the browser
 	@$(IN_ROS) ideomotor up launch/tool_use.launch.xml \
 	  run_folder:=$(RUN_FOLDER) record:=true $(if $(VIEW),view:=true)
+
+demo-reward: setup-dev   ## learns a reward from demonstrations and executes it at three speeds (needs torch; about four minutes)
+	@. ros2_ws/install/setup.sh && set -e; folder=$(REWARD_FOLDER); \
+	ideomotor up launch/record_demonstration.launch.xml folder:=$$folder/demonstrations min_duration:=3 max_duration:=8 \
+	  seed:=$(REWARD_SEED); \
+	ideomotor up launch/learn_reward.launch.xml demonstrations:=$$folder/demonstrations artefact:=$$folder/reward \
+	  run_folder:=$$folder; \
+	exec ideomotor up launch/reward_use.launch.xml reward:=$$folder/reward run_folder:=$$folder record:=true \
+	  seed:=$(REWARD_SEED)
 
 test: setup-dev    ## checks, then unit, graph, launch and fault tests
 	@$(IN_ROS) python tools/test.py

@@ -26,6 +26,7 @@ NODES = (
     "demonstrate",
     "reward_learner",
     "learn_reward",
+    "reward_use",
 )
 
 

@@ -12,6 +12,7 @@ NODES = (
     "player",
     "recorder",
     "reward_learner",
+    "reward_use",
     "robot_state_publisher",
     "safety_gate",
     "tip_controller",

@@ -27,7 +27,9 @@ from ideomotor_nodes.qos import LATCHED, SENSOR
 
 READY_TIMEOUT = 10.0  # [s] until body_schema, too, has heard of the joints
 ANSWER_TIMEOUT = 10.0  # [s] until a server accepts or rejects a goal
+START_AND_END = 20.0  # [s] for planning and for the last correction
 MOTION_TIMEOUT = 60.0  # [s] for one action beyond its own duration; the simulator may be slower than real time
+REST, TREMBLING = 0.3, 1e-3  # [s], [rad] or [m] the arm is at rest when it has moved no farther for so long
 
 
 class ClientError(IdeomotorError):
@@ -150,10 +152,21 @@ class BodySchemaClient(Client):
         goal = MoveTip.Goal(target=target, link=link, position_only=True)
         return self.call(self._move, goal, f"move {link}", MOTION_TIMEOUT)
 
-    def move_tip_to_pose(self, T_frame_target: np.ndarray, frame: str, link: str) -> MoveTip.Result:
-        """Move ``link`` to a pose in ``frame``, shape (4, 4) [m]; the result says how far it came."""
+    def move_tip_to_pose(
+        self, T_frame_target: np.ndarray, frame: str, link: str, duration: float = 0.0
+    ) -> MoveTip.Result:
+        """Move ``link`` to a pose in ``frame``, shape (4, 4) [m]; the result says how far it came.
+
+        Args:
+            T_frame_target: the pose.
+            frame: in which it is given.
+            link: is moved there.
+            duration: of a motion under a reward [s]; 0: the controller's.
+        """
         target = convert.pose_stamped_msg(T_frame_target, 0.0, frame)
-        return self.call(self._move, MoveTip.Goal(target=target, link=link), f"move {link}", MOTION_TIMEOUT)
+        timeout = 2.0 * duration + START_AND_END if duration else 0.0
+        goal = MoveTip.Goal(target=target, link=link, duration=duration, timeout=timeout)
+        return self.call(self._move, goal, f"move {link}", MOTION_TIMEOUT + duration)
 
     def known_schema(self, timeout: float) -> BodySchema:
         """Return the body schema that was estimated before.
@@ -171,6 +184,16 @@ class BodySchemaClient(Client):
                 f"body_schema has state {self.schema.state}, expected EXTENDED: estimate the object first"
             )
         return self.schema
+
+    def wait(self, duration: float) -> None:
+        """Wait for some time of the node's clock [s]."""
+        end = self.get_clock().now().nanoseconds + 1e9 * duration
+        self.wait_for(lambda: self.get_clock().now().nanoseconds >= end, "time", MOTION_TIMEOUT + duration)
+
+    def wait_until_at_rest(self, chain: KinematicChain) -> None:
+        """Wait until the joints of a chain do not move any more."""
+        self.wait(REST)  # so that what is known is of now
+        self.wait_for(lambda: self.joint_states.at_rest(chain.joint_names, REST, TREMBLING), "rest", MOTION_TIMEOUT)
 
     def release_gate(self) -> bool:
         """Ask the safety gate to leave its fault; return whether it did."""

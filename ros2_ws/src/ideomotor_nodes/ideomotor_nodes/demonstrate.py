@@ -34,7 +34,6 @@ from ideomotor_nodes.qos import COMMAND, LATCHED
 START_TIMEOUT = 60.0  # [s] for all nodes to come up
 HEARD = 1.0  # [s] until everybody has heard the last message
 ATTEMPTS = 10  # starts that are tried for one demonstration
-REST, TREMBLING = 0.3, 1e-3  # [s], [rad] or [m] the arm is at rest when it has moved no farther for so long
 SERVO_ERROR = 0.1  # [rad] or [m] a command farther from where the joint is was for something else
 
 
@@ -88,13 +87,13 @@ class Demonstrate(BodySchemaClient):
             name = f"placing_{i:02d}"
             motion = self._go_to_start(chain, q, goal, duration)
             self._name.publish(String(data=name))
-            self._wait(config.rest)
+            self.wait(config.rest)
             self._perform(chain, motion)
-            self._wait(config.rest)
+            self.wait(config.rest)
             self._name.publish(String())
             sys.stdout.write(f"{name}: {duration:.2f} s\n")
             sys.stdout.flush()
-        self._wait(HEARD)  # else a recorder would miss the end of the last one
+        self.wait(HEARD)  # else a recorder would miss the end of the last one
         return True
 
     def _durations(self) -> np.ndarray:
@@ -135,7 +134,7 @@ class Demonstrate(BodySchemaClient):
                 continue
             if result.error_code != MoveTip.Result.NONE:
                 raise ClientError(f"moving to the start failed (code {result.error_code}): {result.error_msg}")
-            self._wait_until_at_rest(chain)
+            self.wait_until_at_rest(chain)
             try:  # inverse kinematics may have chosen another posture for the same pose
                 measured = self.joint_states.latest(chain.joint_names)
                 return timed_placing(chain, measured, goal, duration, config.rate, rng=self._rng, config=config)
@@ -168,7 +167,7 @@ class Demonstrate(BodySchemaClient):
             self.wait_for(lambda: bool(self._gate_fault) or step == len(motion.position), "end of the motion", timeout)
         finally:
             self.destroy_timer(timer)
-        self._wait_until_at_rest(chain)
+        self.wait_until_at_rest(chain)
         if self._gate_fault:
             raise ClientError(f"the safety gate holds: {self._gate_fault}")
 
@@ -177,15 +176,6 @@ class Demonstrate(BodySchemaClient):
         measured = self.joint_states.latest(self.config.joints)
         commanded = np.array([self._commanded.get(name, np.inf) for name in self.config.joints])
         return np.where(np.abs(commanded - measured) <= SERVO_ERROR, commanded, measured)
-
-    def _wait(self, duration: float) -> None:
-        """Wait for some time of the node's clock [s]."""
-        end = self.get_clock().now().nanoseconds + 1e9 * duration
-        self.wait_for(lambda: self.get_clock().now().nanoseconds >= end, "time", MOTION_TIMEOUT + duration)
-
-    def _wait_until_at_rest(self, chain: KinematicChain) -> None:
-        self._wait(REST)  # so that what is known is of now
-        self.wait_for(lambda: self.joint_states.at_rest(chain.joint_names, REST, TREMBLING), "rest", MOTION_TIMEOUT)
 
     def _on_command(self, msg: JointTrajectory) -> None:
         if msg.points and len(msg.points[0].positions) == len(msg.joint_names):
