@@ -61,7 +61,7 @@ def test_weights_by_state_are_those_along_the_way() -> None:
 
 
 def test_what_pulls_is_paid_for_along_what_is_left_of_the_way() -> None:
-    r"""Half of $8 \int_0^1 u^2 p^2 + 0.01^2 du$ from beside the goal, of $8 \int_0^1 (u p - 0.01)^2 du$ from above it."""
+    r"""Half of $8 \int_0^1 u^2 p^2 + 0.01^2 du$ beside the goal, of $8 \int_0^1 (u p - 0.01)^2 du$ above it."""
     p = np.array([[0.03, 0.0, 0.0], [0.0, 0.0, 0.03], [0.0, 0.0, 0.0]])
     expected = np.array([2 * 9e-4 + 4 * (3e-4 + 1e-4), 2 * 9e-4 + 4 * (3e-4 - 3e-4 + 1e-4), 0.0])
     np.testing.assert_allclose(straight_cost(Pulled(), p, 2, 0.06, steps=400), expected, rtol=1e-5)
