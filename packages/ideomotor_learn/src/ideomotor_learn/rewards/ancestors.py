@@ -21,7 +21,7 @@ family         :math:`W_{td}`                                              param
 Defaults and sums are those of the published code (facebookresearch/LearningToLearn, mbirl), whose T counts states.
 Deviations:
 
-* It clears the gradient at every demonstration, so only the last one's is followed; here all are.
+* It takes a step of Adam after every demonstration, three where its setting counts one: ``per_demonstration``.
 * Joint limits cut the sum of the increments, not every state on its own: the same unless a joint leaves its limit.
 * It knows one length. Here :math:`\alpha` is scaled by 10/T, without which long horizons diverge; demonstrations may
   differ in length, each has its own inner problem. Beyond the longest, ``timedep`` weighs as at its last step.
@@ -60,7 +60,8 @@ class AncestorConfig(Config):
 
     family: str = value("rbf", "Kind of cost.", choices=FAMILIES)
     positive: bool = value(False, "Keep the weights positive by a softplus; the published code does not.")
-    outer_steps: int = value(100, "Steps of Adam on the cost's parameters.", ge=0)
+    outer_steps: int = value(100, "Times all demonstrations are gone through.", ge=0)
+    per_demonstration: bool = value(False, "A step of Adam after every demonstration, as published; else after all.")
     outer_rate: float = value(1e-2, "Learning rate of the cost's parameters.", ge=0.0)
     inner_steps: int = value(1, "Gradient steps of the inner problem, unrolled.", ge=1)
     inner_rate: float = value(1e-3, "Rate of the inner steps for 10 states [rad^2].", ge=0.0)
@@ -111,7 +112,7 @@ class Learned:
     """What `learn_ancestor` returns."""
 
     cost: AncestorCost
-    train_loss: np.ndarray  # (outer_steps + 1,) before every step, and at the end [cm^2]
+    train_loss: np.ndarray  # (outer_steps,) as every step began, mean over demonstrations [cm^2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,9 +173,9 @@ def learn_ancestor(demonstrations: Sequence[Example], chain: TorchChain, config:
     Raises:
         AncestorError: a demonstration does not fit the chain, or the learning diverged.
     """
-    steps = outer_steps(demonstrations, chain, initial_cost(demonstrations, config))
-    learned = list(islice(steps, config.outer_steps + 1))
-    return Learned(learned[-1][0], np.array([loss for _, loss in learned]))
+    cost = initial_cost(demonstrations, config)
+    learned = list(islice(outer_steps(demonstrations, chain, cost), config.outer_steps))
+    return Learned(learned[-1][0] if learned else cost, np.array([loss for _, loss in learned]))
 
 
 def initial_cost(demonstrations: Sequence[Example], config: AncestorConfig) -> AncestorCost:
@@ -189,23 +190,27 @@ def initial_cost(demonstrations: Sequence[Example], config: AncestorConfig) -> A
 def outer_steps(
     demonstrations: Sequence[Example], chain: TorchChain, cost: AncestorCost
 ) -> Iterator[tuple[AncestorCost, float]]:
-    """Yield the cost and its outer loss [cm^2], one step of Adam after another, without end.
+    """Yield the cost after an outer step and the mean outer loss it began with [cm^2], one after another, without end.
 
     Raises:
         AncestorError: a demonstration does not fit the chain, or the learning diverged.
     """
-    batch = _Batch.of(demonstrations, chain)
+    whole = _Batch.of(demonstrations, chain)
+    each = [_Batch.of([example], chain) for example in demonstrations]
     parameters = cost.parameters.clone().requires_grad_()
+    learning = AncestorCost(cost.config, cost.states, parameters)
     optimiser = torch.optim.Adam([parameters], lr=cost.config.outer_rate)
     while True:
-        u = _solve(batch, chain, AncestorCost(cost.config, cost.states, parameters))
-        loss = batch.loss(_trajectory(batch, chain, u)).mean()
-        if not torch.isfinite(loss):
-            raise AncestorError(f"the outer loss is {loss.item()}: the inner steps diverged under {cost.config}")
-        yield AncestorCost(cost.config, cost.states, parameters.detach().clone()), loss.item()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        losses = []
+        for batch in each if cost.config.per_demonstration else [whole]:
+            loss = batch.loss(_trajectory(batch, chain, _solve(batch, chain, learning))).mean()
+            if not torch.isfinite(loss):
+                raise AncestorError(f"the outer loss is {loss.item()}: the inner steps diverged under {cost.config}")
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        yield AncestorCost(cost.config, cost.states, parameters.detach().clone()), float(np.mean(losses))
 
 
 def outer_losses(cost: AncestorCost, chain: TorchChain, demonstrations: Sequence[Example]) -> np.ndarray:
