@@ -93,7 +93,7 @@ def test_outer_gradient_is_that_of_finite_differences(family: str) -> None:
     value, slope = learner._loss(inner.chain.keypoints(q)[None].flatten(2))
     assert value == pytest.approx(loss(), rel=1e-6)
     learner._optimiser.zero_grad()
-    inner.backward(learner.model, dict(learner.model.named_parameters()), q, slope[0], 0.0)
+    inner.backward(learner.model, q, slope[0], 0.0)
     for parameter in learner.model.parameters():
         flat, gradient = parameter.detach().view(-1), parameter.grad.flatten()
         for i in gradient.abs().argsort(descending=True)[:2].tolist():

@@ -14,13 +14,13 @@ theorem
 with the exact Hessian. The outer loss is alignment-free. After arXiv:2107.03186; what was re-derived: docs/rewards.md.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from scipy.linalg import solve_banded
-from torch import Tensor, nn
+from torch import Tensor
 
 from ideomotor.config import Config, value
 from ideomotor.errors import IdeomotorError
@@ -170,13 +170,12 @@ class RewardLearner:
 
     def _step(self, step: int, horizon: int) -> OuterStep:
         converged = [inner.solve(self.reward, horizon) for inner in self._inner]
-        parameters = dict(self.model.named_parameters())
         solution = torch.stack([inner.q for inner in self._inner])  # (B, T + 1, n)
         keypoints = torch.stack([inner.chain.keypoints(q) for inner, q in zip(self._inner, solution, strict=True)])
         loss, slope = self._loss(keypoints.flatten(2))  # (B, T + 1, D)
         self._optimiser.zero_grad()
         for inner, q, d_keypoints in zip(self._inner, solution, slope, strict=True):
-            inner.backward(self.model, parameters, q, d_keypoints, self.config.weight_penalty / len(self._inner))
+            inner.backward(self.model, q, d_keypoints, self.config.weight_penalty / len(self._inner))
         self._optimiser.step()
         self._schedule.step()
         return OuterStep(step, loss, horizon, float(np.mean(converged)))
@@ -231,55 +230,51 @@ class _Inner:
         assert self._path is not None
         return torch.from_numpy(self._path)
 
-    def cost(self, q: Tensor, model: WeightFamily, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Return the planner's cost of a path, shape (T + 1, n): the same terms, in torch."""
-        config, T = self._config, len(q) - 1
-        z = self.chain.keypoints(q)  # (T + 1, K, 3)
-        K = z.shape[1]
-        x = ((z - self._goal.reshape(K, 3)) @ self._R).flatten(1)  # (T + 1, D)
-        progress = (torch.arange(T, dtype=q.dtype) + 0.5) / T
-        middle = (x[1:] + x[:-1]) / 2
-        w, v, r = torch.func.functional_call(_Terms(model), _prefixed(parameters), (middle, progress))  # (T, D) each
+    def cost(self, z: Tensor, q: Tensor, model: WeightFamily) -> Tensor:
+        """Return the planner's cost of a path: the same terms, in torch.
+
+        Args:
+            z: keypoints, shape (T + 1, K, 3).
+            q: joint positions, shape (T + 1, n).
+            model: the family.
+        """
+        config, T, K = self._config, len(q) - 1, z.shape[1]
+        x = self._relative(z)  # (T + 1, D)
+        progress, middle = (torch.arange(T, dtype=q.dtype) + 0.5) / T, (x[1:] + x[:-1]) / 2
+        (v, r), w = model.pull(progress), torch.exp(model.log_weights(middle, progress))  # (T, D) each
         motion = T * (w * x.diff(dim=0) ** 2).sum() + (v * (middle - r) ** 2).sum() / T
         motion = motion + config.goal_weight * (x[-1] ** 2).sum()
         beyond = torch.relu(q[1:] - self._upper) + torch.relu(self._lower - q[1:])
         joints = config.joint_weight * T * (q.diff(dim=0) ** 2).sum() + config.limit_weight * (beyond**2).sum()
         return motion / K + joints
 
-    def backward(
-        self, model: WeightFamily, parameters: Mapping[str, Tensor], q: Tensor, slope: Tensor, penalty: float
-    ) -> None:
-        """Add the outer loss's gradient to the parameters', through the solution ``q``.
+    def _relative(self, z: Tensor) -> Tensor:
+        """Return keypoints relative to the goal along the axes of the task, shape (T + 1, D)."""
+        return ((z - self._goal.reshape(-1, 3)) @ self._R).flatten(1)
+
+    def backward(self, model: WeightFamily, q: Tensor, slope: Tensor, penalty: float) -> None:
+        """Add the outer loss's gradient to that of the family's parameters, through the solution ``q``.
 
         Args:
             model: the family.
-            parameters: its parameters, by name.
             q: the solution, shape (T + 1, n).
             slope: derivatives of the outer loss by its keypoints, shape (T + 1, D).
             penalty: of the weights and pulls.
         """
-        start, free = q[:1], q[1:]
-        frozen = {name: p.detach() for name, p in parameters.items()}
-
-        def cost(free: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-            return self.cost(torch.cat([start, free]), model, parameters)
-
-        def keypoints(free: Tensor) -> Tensor:
-            return self.chain.keypoints(torch.cat([start, free])).flatten(1)
-
-        pull_back = torch.func.vjp(keypoints, free)[1]
-        (d_loss,) = pull_back(slope)  # (T, n)
-        adjoint = _solve_hessian(lambda f: cost(f, frozen), free, d_loss)  # lambda, (T, n)
-        # lambda^T grad_q c as a function of the parameters alone: a derivative of c along lambda.
-        along = torch.func.jvp(lambda f: cost(f, parameters), (free,), (adjoint,))[1]
-        x = (keypoints(free) - self._goal).reshape(len(q), -1, 3) @ self._R
+        free = q[1:].clone().requires_grad_()
+        path = torch.cat([q[:1], free])
+        z = self.chain.keypoints(path)
+        (gradient,) = torch.autograd.grad(self.cost(z, path, model), free, create_graph=True)  # of c by q, (T, n)
+        (d_loss,) = torch.autograd.grad(z, free, slope.reshape(z.shape), retain_graph=True)  # (T, n)
+        adjoint = _solve_hessian(gradient, free, d_loss)  # lambda, (T, n)
+        along = (gradient * adjoint).sum()  # lambda^T grad_q c, a function of the parameters
         progress = torch.linspace(0.0, 1.0, len(q), dtype=q.dtype)
-        size = model.log_weights(x.flatten(1).detach(), progress).pow(2).mean() + model.pull(progress)[0].mean()
-        (penalty * size - along).backward()
+        size = model.log_weights(self._relative(z.detach()), progress).pow(2).mean() + model.pull(progress)[0].mean()
+        (penalty * size - along).backward(inputs=list(model.parameters()))
 
 
-def _solve_hessian(cost: Callable[[Tensor], Tensor], q: Tensor, right: Tensor) -> Tensor:
-    """Return the solution of (Hessian of ``cost`` at ``q``) x = ``right``; all of shape (T, n).
+def _solve_hessian(gradient: Tensor, q: Tensor, right: Tensor) -> Tensor:
+    """Return the solution of (derivative of ``gradient`` by ``q``) x = ``right``; all of shape (T, n).
 
     Steps of a path are coupled with their neighbours only, so that every third one can share a product of the Hessian
     with a vector: 3 n products, whatever T.
@@ -289,9 +284,8 @@ def _solve_hessian(cost: Callable[[Tensor], Tensor], q: Tensor, right: Tensor) -
     seeds = (colour == torch.arange(3)[:, None])[:, None, :, None] * torch.eye(n, dtype=q.dtype)[
         :, None
     ]  # (3, n, T, n)
-    gradient = torch.func.grad(cost)
-    product = torch.func.vmap(lambda v: torch.func.jvp(gradient, (q,), (v,))[1])
-    columns = product(seeds.flatten(0, 1)).reshape(3, n, T, n).numpy()
+    (products,) = torch.autograd.grad(gradient, q, seeds.flatten(0, 1), retain_graph=True, is_grads_batched=True)
+    columns = products.reshape(3, n, T, n).numpy()  # the Hessian is symmetric: rows are columns
     width = 2 * n - 1
     bands = np.zeros((2 * width + 1, T, n))  # bands[width + row - column, column] for scipy.linalg.solve_banded
     for shift in (-1, 0, 1):  # from the step of a column to that of a row
@@ -303,21 +297,6 @@ def _solve_hessian(cost: Callable[[Tensor], Tensor], q: Tensor, right: Tensor) -
     bands[width] *= 1.0 + _RIDGE
     solution = solve_banded((width, width), bands.reshape(2 * width + 1, T * n), right.flatten().numpy())
     return torch.from_numpy(solution).reshape(T, n)
-
-
-class _Terms(nn.Module):
-    """What the cost needs of a family as a module's forward, for `torch.func.functional_call`."""
-
-    def __init__(self, model: WeightFamily) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, relative: Tensor, progress: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.exp(self.model.log_weights(relative, progress)), *self.model.pull(progress)
-
-
-def _prefixed(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"model.{name}": p for name, p in parameters.items()}
 
 
 def _in_time(shown: Sequence[Shown], states: int) -> Tensor:
