@@ -58,7 +58,7 @@ class Case:
     tests: tuple[Test, ...]
     out_of_distribution: tuple[Test, ...]
 
-    def repaced(self, steps: Sequence[int], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    def at_pace(self, steps: Sequence[int], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         """Return the demonstrations' paths at other lengths and uneven paces, each (steps + 1, n)."""
         return tuple(paced(path, count, rng) for path, count in zip(self.paths, steps, strict=True))
 

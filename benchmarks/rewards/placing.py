@@ -4,7 +4,6 @@ All learn from the same demonstrations. Every method gives a path of the joints 
 and a number of steps; the simulator executes all paths alike.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Literal
@@ -53,10 +52,7 @@ def _planners(case: Case, families: tuple[str, ...], result: dict[str, Cases]) -
     """Yield the prefix of a method's keys, and what plans by it."""
     for i, family in enumerate(families):
         prefix, shown = f"{family}_" if i else "", case.shown(case.demonstrations)
-        start = time.perf_counter()
-        reward = learned(shown, family, case.seed)
-        result.setdefault(f"{prefix}learn_s", []).append((case.seed, time.perf_counter() - start))
-        planner = _by_reward(case, reward)
+        planner = _by_reward(case, learned(shown, family, case.seed))
         yield prefix, planner
         _out_of_distribution(case, prefix, planner, result)
         _misaligned(case, prefix, family, planner, result)
@@ -124,7 +120,7 @@ def _misaligned(case: Case, prefix: str, family: str, planner: Planner, result: 
     Both see the same paths; beside it, the same with the step-wise loss, which compares states by the clock.
     """
     mean, rng = case.task.mean_steps, np.random.default_rng([case.seed, 3])
-    uneven = case.repaced([round(mean * share) for share in np.geomspace(0.5, 2.0, len(case.paths))], rng)
+    uneven = case.at_pace([round(mean * share) for share in np.geomspace(0.5, 2.0, len(case.paths))], rng)
     tests = [(test, mean) for test in case.tests]
     for suffix, loss in (("", "path"), ("_step_l2", "step_l2")):
         error = {
