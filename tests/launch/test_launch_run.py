@@ -14,15 +14,17 @@ Launch = Callable[..., Any]
 
 # Says when it is ready and which signal it got; $1 is what to do on SIGINT.
 NODE = """\
-import signal, sys, time
+import os, signal, sys, time
+def say(text):  # print is not reentrant, and signals come at any time
+    os.write(1, (text + "\\n").encode())
 def stop(number, frame):
-    print("got", signal.Signals(number).name, flush=True)
+    say("got " + signal.Signals(number).name)
     if "ignore" not in sys.argv:
         sys.exit(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
 signal.signal(signal.SIGINT, stop)
 if "ignore-term" in sys.argv:
-    signal.signal(signal.SIGTERM, lambda *_: print("got SIGTERM", flush=True))
-print("ready", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: say("got SIGTERM"))
+say("ready")
 while True:
     time.sleep(0.05)
 """
