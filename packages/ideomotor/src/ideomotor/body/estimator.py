@@ -5,13 +5,12 @@ of the joint selection -> estimate. Memory and work per update are bounded; the 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
 
 from ideomotor.body.articulation import (
-    ArticulationConfig,
     Points,
     Selection,
     ee_points,
@@ -21,15 +20,16 @@ from ideomotor.body.articulation import (
 from ideomotor.body.camera import Intrinsics
 from ideomotor.body.centre_line import straightened
 from ideomotor.body.chain import KinematicChain
+from ideomotor.body.estimator_config import EstimatorConfig as EstimatorConfig
+from ideomotor.body.estimator_config import EstimatorConfigs as EstimatorConfigs
 from ideomotor.body.extension import BodyExtension
-from ideomotor.body.fit import Fit, FitConfig, Observations, fit_keypoints
+from ideomotor.body.fit import Fit, Observations, fit_keypoints
 from ideomotor.body.frame_buffer import FrameBuffer
 from ideomotor.body.inner_joint import Joint, locate_joint
 from ideomotor.body.keypoints import KeypointError, Keypoints
 from ideomotor.body.observability import Observability, observability, suggest_motion
-from ideomotor.body.slip import Slip, SlipConfig, SlipDetector, in_place
+from ideomotor.body.slip import Slip, SlipDetector, in_place
 from ideomotor.body.virtual_joints import HeldObject, build_extension, tip_covariance
-from ideomotor.config import Config, value
 from ideomotor.errors import IdeomotorError
 
 MOVABLE_VERDICTS, RIGID_VERDICTS = 2, 3  # in a row make a rigid object movable, a movable one rigid again
@@ -48,44 +48,6 @@ class State(str, Enum):
     EXTENDED = "extended"  # the extension is good
     SLIPPED = "slipped"  # the grasp moved: the extension is that of before, a new one is being estimated
     DROPPED = "dropped"  # the object is gone: there is no extension
-
-
-@dataclass(frozen=True, kw_only=True)
-class EstimatorConfig(Config):
-    """The recursive estimator."""
-
-    max_frames: int = value(120, "Frames kept.", ge=20, le=1000)
-    refit_every: int = value(3, "Frames between two fits.", ge=1, le=100)
-    min_frames: int = value(15, "Frames before an extension is given.", ge=3, le=1000)
-    detector_bias: float = value(
-        0.004, "Standard deviation of the detector's error that no motion averages out [m].", ge=0.0, le=0.1
-    )
-    tip_bias: float = value(0.002, "The same of the tip alone, the best seen keypoint [m].", ge=0.0, le=0.1)
-    even_keypoints: bool = value(True, "Keypoints divide the object's centre line evenly, the last one is its tip.")
-    max_tip_std: float = value(0.012, "An extension is given when the tip is known so well [m].", ge=1e-4, le=1.0)
-    min_inlier_ratio: float = value(0.4, "An extension is given when so many keypoints agree.", ge=0.0, le=1.0)
-    min_confidence: float = value(0.3, "Median confidence below which the object is not seen.", ge=0.0, le=1.0)
-    drop_time: float = value(
-        1.5, "The object is gone when no keypoint was seen in its place for so long [s].", ge=0.05, le=60.0
-    )
-    rest_share: float = value(0.25, "What time counts for that while the view stays the same.", ge=0.0, le=1.0)
-    recover_time: float = value(
-        3.0, "After a slip, the object is gone when no estimate is good for so long [s].", ge=0.1, le=60.0
-    )
-    reach: float = value(0.5, "A held object has a keypoint this near to the ee frame [m].", ge=0.05, le=10.0)
-    find_joints: bool = value(True, "Look for a joint inside the object.")
-    selection_frames: int = value(90, "Frames used to look for a joint.", ge=10, le=1000)
-    selection_steps: int = value(3, "Gauss-Newton steps of the joint selection a frame.", ge=1, le=100)
-
-
-@dataclass(frozen=True)
-class EstimatorConfigs:
-    """All configurations of the estimator."""
-
-    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
-    articulation: ArticulationConfig = field(default_factory=ArticulationConfig)
-    slip: SlipConfig = field(default_factory=SlipConfig)
 
 
 @dataclass(frozen=True)
