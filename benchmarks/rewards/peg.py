@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from benchmarks.rewards.execution import STEP, execute
-from benchmarks.rewards.placing import learned
+from benchmarks.rewards.placing import FINE, learned
 from benchmarks.rewards.task import Task, TaskError
 from benchmarks.runner import Cases
 from ideomotor.body.chain import KinematicChain
@@ -111,7 +111,7 @@ def success(bench: Bench, reward: Reward, mean_steps: int, rng: np.random.Genera
         problem = PathProblem(bench.points, reward, start, g, T_base_hole[:3, :3])
         for speed in SPEEDS:
             steps = max(1, round(mean_steps / speed))
-            path = plan(problem, steps)
+            path = plan(problem, max(steps, FINE))
             bench.world.reset(0)
             bench.world.move_hole(T_base_hole)
             execute(bench.world, bench.chain, path.q, steps * STEP)

@@ -24,6 +24,7 @@ from ideomotor_learn.rewards.torch_chain import TorchChain
 ANCESTORS = {"timedep": "timedep", "stretched_timedep": "stretched"}  # prefix of the keys -> family
 PeerMethod = Literal["bc", "airl"]
 PEERS: tuple[PeerMethod, ...] = ("bc", "airl")
+FINE = 50  # steps of a plan, at least
 ANCESTOR_INNER_STEPS = 10  # unrolled; the published single step is worse
 
 Tests = list[tuple[Test, int]]  # with the number of steps
@@ -67,7 +68,8 @@ def _planners(case: Case, families: tuple[str, ...], result: dict[str, Cases]) -
 def _by_reward(case: Case, reward: Reward) -> Planner:
     def paths(tests: Tests) -> list[np.ndarray]:
         problems = (PathProblem(case.known, reward, t.q0, t.goal, np.eye(3)) for t, _ in tests)
-        return [plan(problem, steps).q for problem, (_, steps) in zip(problems, tests, strict=True)]
+        # A path does not depend on the number of steps it is planned in, if these are fine: so does tip_controller.
+        return [plan(problem, max(steps, FINE)).q for problem, (_, steps) in zip(problems, tests, strict=True)]
 
     return paths
 

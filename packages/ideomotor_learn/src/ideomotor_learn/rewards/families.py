@@ -4,13 +4,13 @@ r"""Time-invariant cost families: positive weights of every keypoint and axis, a
     \text{progress (structured):} \quad & \log w(s) = b \tanh\Big(\tfrac1b \sum_j \varphi_j(s)\, a_j\Big), \qquad
         \varphi_j(s) \propto e^{-(s - c_j)^2 / 2 h^2}, \; \sum_j \varphi_j = 1 \\
         & \log v(s) = v_0 + p \tanh\Big(\tfrac1p \sum_j \varphi_j(s)\, d_j\Big), \qquad
-        r(s) = r_0 \sum_j \varphi_j(s)\, e_j \\
+        r(s) = r_0 (1 - s) \sum_j \varphi_j(s)\, e_j \\
     \text{neural:} \quad & \log w(x) = b \tanh\Big(\tfrac1b \big(W_2 \tanh(W_1 x / l + b_1) + b_2\big)\Big)
 
 with the progress :math:`s = t/T` and the state relative to the goal :math:`x = z - g`. Both begin at :math:`w = 1`.
 Weights alone let the progress family choose when which axis moves; where a way leaves the box between start and goal,
-as when something is lifted over and put down, it needs waypoints. The neural one needs none: dear states are gone
-around. Ancestors that weigh the distance from the goal at a step of the clock are in `ancestors`.
+as when something is lifted over and put down, it needs waypoints, which end at the goal. The neural one needs none:
+dear states are gone around. Ancestors that weigh the distance from the goal at a step of the clock are in `ancestors`.
 """
 
 from abc import ABC, abstractmethod
@@ -60,7 +60,7 @@ class ProgressWeights(WeightFamily):
         """Return v and r [m], shapes (..., D)."""
         phi = self._phi(progress)
         log_v = FIRST_LOG_PULL + _bounded(phi @ self.pull_amplitude, LARGEST_LOG_PULL)
-        return torch.exp(log_v), WAYPOINT_SCALE * (phi @ self.waypoint)
+        return torch.exp(log_v), WAYPOINT_SCALE * (1 - progress)[..., None] * (phi @ self.waypoint)
 
     def _phi(self, progress: Tensor) -> Tensor:
         """Return the basis functions, shape (..., J)."""
