@@ -41,9 +41,11 @@ test: setup-dev    ## checks, then unit, graph, launch and fault tests
 check: setup-dev   ## format, lint, types, import arrows, spelling, Dockerfiles
 	@$(IN_ROS) python tools/test.py --check
 
-bench:             ## what the README claims, measured
+bench:             ## what the README claims, measured; ANCESTOR=FOLDER, a checkout of LearningToLearn, for outer_step_speedup
 	@$(PYTHON) tools/setup.py bench
-	@$(IN_ROS) python -m benchmarks.body_schema --json docs/results/body_schema.json
+	@. ros2_ws/install/setup.sh && \
+	python -m benchmarks.body_schema --json docs/results/body_schema.json; \
+	python -m benchmarks.rewards $(if $(ANCESTOR),--ancestor $(ANCESTOR)) --json docs/results/rewards.json
 
 train-keypoints: setup-dev   ## the committed keypoint detector, from nothing: all stages, then 2 and 3 alone (about two hours)
 	@. ros2_ws/install/setup.sh && set -e; \
