@@ -111,7 +111,8 @@ class Run:
 def start_run(benchmark: str) -> Run:
     """Describe the run that begins now."""
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    command = shlex.join(["python", "-m", f"benchmarks.{benchmark}", *sys.argv[1:]])
+    arguments = [Path(a).name if Path(a).is_absolute() else a for a in sys.argv[1:]]  # no machine's folders
+    command = shlex.join(["python", "-m", f"benchmarks.{benchmark}", *arguments])
     return Run(date, revision(), command, machine())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.report import Metric, Run, metric, percentile, revision, write_json
+from benchmarks.report import Metric, Run, metric, percentile, revision, start_run, write_json
 
 
 def test_median_and_per_seed() -> None:
@@ -120,3 +120,8 @@ def test_revision_names_the_commit_and_marks_changes(tmp_path: Path, monkeypatch
     assert not revision().endswith(".dirty")
     Path("code.py").write_text("2")
     assert revision().endswith(".dirty")
+
+
+def test_the_command_names_no_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sys.argv", ["prog", "--ancestor", str(tmp_path / "checkout"), "--json", "docs/results/a.json"])
+    assert start_run("rewards").command == "python -m benchmarks.rewards --ancestor checkout --json docs/results/a.json"
