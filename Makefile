@@ -43,9 +43,10 @@ check: setup-dev   ## format, lint, types, import arrows, spelling, Dockerfiles
 
 bench:             ## what the README claims, measured; ANCESTOR=FOLDER, a checkout of LearningToLearn, for outer_step_speedup
 	@$(PYTHON) tools/setup.py bench
-	@. ros2_ws/install/setup.sh && \
-	python -m benchmarks.body_schema --json docs/results/body_schema.json; \
-	python -m benchmarks.rewards $(if $(ANCESTOR),--ancestor $(ANCESTOR)) --json docs/results/rewards.json
+	@. ros2_ws/install/setup.sh && failed=0; \
+	python -m benchmarks.body_schema --json docs/results/body_schema.json || failed=1; \
+	python -m benchmarks.rewards $(if $(ANCESTOR),--ancestor $(ANCESTOR)) --json docs/results/rewards.json || failed=1; \
+	exit $$failed
 
 train-keypoints: setup-dev   ## the committed keypoint detector, from nothing: all stages, then 2 and 3 alone (about two hours)
 	@. ros2_ws/install/setup.sh && set -e; \

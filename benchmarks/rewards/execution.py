@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ideomotor.body.chain import KinematicChain
+from ideomotor.planning.joint_path import minimum_jerk
 from ideomotor_sim.motion import CONTROL_PERIOD
 from ideomotor_sim.world import World
 
@@ -36,8 +37,7 @@ def execute(world: World, chain: KinematicChain, q: np.ndarray, duration: float)
     at = np.linspace(0.0, 1.0, len(q))
     keypoints = [world.keypoints_base()]
     for period in range(1, round((duration + SETTLING) / CONTROL_PERIOD) + 1):
-        tau = min(1.0, period * CONTROL_PERIOD / duration)
-        s = tau**3 * (10.0 - 15.0 * tau + 6.0 * tau**2)
+        s = minimum_jerk(period * CONTROL_PERIOD / duration).s
         world.set_command({name: float(np.interp(s, at, q[:, i])) for i, name in enumerate(names)})
         world.step(ticks)
         keypoints.append(world.keypoints_base())

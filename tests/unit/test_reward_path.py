@@ -188,6 +188,16 @@ def test_too_short_a_duration_names_the_joint_and_the_shortest_possible(
     assert np.abs(velocity).max(0).argmax() == int(name[-1]) - 1 or bound == "accel"
 
 
+def test_a_reward_that_is_not_finite_moves_nothing(chain: KinematicChain) -> None:
+    class Broken:
+        def weights(self, relative: np.ndarray, progress: np.ndarray) -> Weights:
+            found = Uniform().weights(relative, progress)
+            return Weights(np.full_like(found.weight, np.nan), found.gradient, found.pull, found.waypoint)
+
+    with pytest.raises(NoPathError, match=r"no path under the reward: .* expected a reward of finite weights"):
+        planned(planner(chain, elsewhere(chain), Broken()))
+
+
 def test_unreachable_targets_are_refused_with_the_numbers(chain: KinematicChain) -> None:
     T = chain.forward(START)
     T[:3, 3] = 0.9, 0.0, 0.9

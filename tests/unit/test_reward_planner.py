@@ -1,5 +1,6 @@
 """Planning under a learned reward: exact derivatives, paths that do not depend on the number of steps, bad input."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +180,17 @@ def test_bad_problems_are_refused(field: str, value: np.ndarray) -> None:
     fields = {"points": POINTS, "reward": Uniform(), "q0": Q0, "goal": np.zeros((4, 3)), "R_base_task": np.eye(3)}
     with pytest.raises(PlanningError, match=field):
         PathProblem(**(fields | {field: value}))
+
+
+@pytest.mark.parametrize("field", ["weight", "gradient", "pull", "waypoint"])
+def test_a_reward_that_is_not_finite_is_refused(field: str) -> None:
+    class Broken:
+        def weights(self, relative: np.ndarray, progress: np.ndarray) -> Weights:
+            found = Lifted().weights(relative, progress)
+            return replace(found, **{field: np.full_like(getattr(found, field), np.nan)})
+
+    with pytest.raises(PlanningError, match="expected a reward of finite weights"):
+        plan(problem(Broken()), 5)
 
 
 def test_bad_paths_are_refused() -> None:

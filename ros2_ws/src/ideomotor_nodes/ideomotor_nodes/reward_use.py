@@ -135,11 +135,8 @@ class RewardUse(BodySchemaClient):
         duration = pace * self._reward.duration
         result = self.move_tip_to_pose(T_base_goal, chain.base_link, chain.ee_link, duration)
         self.wait_until_at_rest(chain)
-        path, taken, reference = (
-            np.array(self._true_path or self._measured_path),
-            _taken(self._states),
-            _tip(chain, shown),
-        )
+        path = np.array(self._true_path or self._measured_path)
+        taken, reference = _taken(self._states), _tip(chain, shown)
         execution = Execution(
             goal=number,
             asked=duration,

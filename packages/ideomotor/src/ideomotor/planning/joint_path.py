@@ -71,7 +71,7 @@ class JointPath:
 
     def at(self, time: float) -> Reference:
         """Return position and velocity at ``time`` [s] after the start."""
-        now = _profile(time / self.duration)
+        now = minimum_jerk(time / self.duration)
         way = self.end - self.start
         return Reference(self.start + now.s * way, now.slope / self.duration * way)
 
@@ -99,12 +99,12 @@ class SplinePath:
 
     def at(self, time: float) -> Reference:
         """Return position and velocity at ``time`` [s] after the start."""
-        now = _profile(time / self.duration)
+        now = minimum_jerk(time / self.duration)
         return Reference(self.spline(now.s), now.slope / self.duration * self.spline(now.s, 1))
 
     def progress(self, time: float) -> float:
         """Return s, 0 to 1, at ``time`` [s] after the start."""
-        return float(_profile(time / self.duration).s)
+        return float(minimum_jerk(time / self.duration).s)
 
     def shortest(self, bounds: Bounds) -> ShortestDuration:
         r"""Return the shortest duration within the bounds.
@@ -113,7 +113,7 @@ class SplinePath:
             T_v = \max_j \max_\tau \frac{|q'_j \dot s|}{v_j}, \qquad
             T_a = \max_j \max_\tau \sqrt{\frac{|q''_j \dot s^2 + q'_j \ddot s|}{a}}
         """
-        now = _profile(np.linspace(0.0, 1.0, _SAMPLES))
+        now = minimum_jerk(np.linspace(0.0, 1.0, _SAMPLES))
         slope, curve = self.spline(now.s, 1), self.spline(now.s, 2)  # (N, n_active)
         velocity = slope * now.slope[:, None]  # for a duration of 1 s
         acceleration = curve * now.slope[:, None] ** 2 + slope * now.curve[:, None]
@@ -139,7 +139,7 @@ class BrakePath:
 
 
 @dataclass(frozen=True)
-class _Profile:
+class Profile:
     """The minimum-jerk profile at one or more times, and its derivatives by tau."""
 
     s: np.ndarray
@@ -147,9 +147,10 @@ class _Profile:
     curve: np.ndarray
 
 
-def _profile(tau: float | np.ndarray) -> _Profile:
+def minimum_jerk(tau: float | np.ndarray) -> Profile:
+    """Return the profile at tau = t / T, of any shape; before 0 and after 1 it rests."""
     tau = np.clip(tau, 0.0, 1.0)
-    return _Profile(
+    return Profile(
         s=tau**3 * (10.0 - 15.0 * tau + 6.0 * tau**2),
         slope=30.0 * tau**2 * (1.0 - tau) ** 2,
         curve=60.0 * tau * (1.0 - tau) * (1.0 - 2.0 * tau),

@@ -29,16 +29,16 @@ def path_error(a: np.ndarray, b: np.ndarray) -> float:
     for path in (a, b):
         if path.ndim != 3 or not path.size or path.shape[1:] != (a.shape[1], 3) or not np.isfinite(path).all():
             raise PathError(f"paths have shapes {a.shape} and {b.shape}, expected finite, (N, K, 3) and (M, K, 3)")
-    even_a, even_b = _evenly(a), _evenly(b)
+    even_a, even_b = (evenly(path, _STATES).reshape(_STATES, -1) for path in (a, b))
     return max(_from_polyline(even_a, even_b), _from_polyline(even_b, even_a))
 
 
-def _evenly(path: np.ndarray) -> np.ndarray:
-    """Return a path at states spaced evenly by its way, shape (states, D)."""
+def evenly(path: np.ndarray, states: int) -> np.ndarray:
+    """Return a path, shape (N, K, 3), at states evenly along its way, shape (states, K, 3): its pace is forgotten."""
     flat = path.reshape(len(path), -1)
     way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(flat, axis=0), axis=1))])
-    at = np.linspace(0.0, way[-1], _STATES)
-    return np.stack([np.interp(at, way, x) for x in flat.T], axis=1)
+    at = np.linspace(0.0, way[-1], states)
+    return np.stack([np.interp(at, way, x) for x in flat.T], axis=1).reshape(states, *path.shape[1:])
 
 
 def _from_polyline(points: np.ndarray, line: np.ndarray) -> float:

@@ -20,7 +20,7 @@ from ideomotor.planning.held_points import HeldPoints
 from ideomotor.planning.inverse_kinematics import InverseKinematics, KinematicsError, PoseError, Target
 from ideomotor.planning.joint_path import Bounds, Reference, SplinePath
 from ideomotor.planning.path_planner import NoPathError, missed
-from ideomotor.planning.reward_planner import PathProblem, Plan, PlannerConfig, plan
+from ideomotor.planning.reward_planner import PathProblem, Plan, PlannerConfig, PlanningError, plan
 from ideomotor.rewards.weights import Reward, Weights
 
 _STAGES = (1, 10, 50)  # numbers of steps, from coarse to fine; the last one only has to be fine enough for the spline
@@ -71,10 +71,8 @@ class RewardPath:
         x = (self.keypoints - self.goal).reshape(steps + 1, -1)  # (steps + 1, D)
         middle = (x[1:] + x[:-1]) / 2
         found = self.task.reward.weights(middle, (np.arange(steps) + 0.5) / steps)
-        motion, place = (
-            steps * found.weight * np.diff(x, axis=0) ** 2,
-            found.pull * (middle - found.waypoint) ** 2 / steps,
-        )
+        motion = steps * found.weight * np.diff(x, axis=0) ** 2  # (steps, D)
+        place = found.pull * (middle - found.waypoint) ** 2 / steps
         each = (motion + place).sum(axis=1) / K
         return np.concatenate([[0.0], np.cumsum(each)])
 
@@ -131,7 +129,10 @@ class RewardPathPlanner:
     def step(self, q: np.ndarray) -> RewardPath | None:
         """See `PathPlanner`; the path begins where the arm was when this was made."""
         self._calls += 1
-        found = plan(self._problem, _STAGES[self._stage], self._config, start=self._states)
+        try:
+            found = plan(self._problem, _STAGES[self._stage], self._config, start=self._states)
+        except PlanningError as error:
+            raise NoPathError(f"no path under the reward: {error}") from error
         self._states = found.q
         if not found.converged and self._calls < _MOST_CALLS:
             return None

@@ -12,6 +12,7 @@ A step couples neighbours only: the normal equations are block tridiagonal, a ba
 :math:`O(T n^3)`.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +90,7 @@ def plan(
         start: a path to start from, shape (T' + 1, n); by default straight to a configuration that reaches the goal.
 
     Raises:
-        PlanningError: ``steps`` or ``start`` make no path.
+        PlanningError: ``steps`` or ``start`` make no path, or the reward is not finite.
     """
     config = config or PlannerConfig()
     if steps < 1:
@@ -124,15 +125,19 @@ def _optimise(problem: PathProblem, q: np.ndarray, config: PlannerConfig) -> Pla
     while iterations < config.iterations:
         iterations += 1
         bands, gradient = terms.normal_equations()
-        cost = terms.cost
+        if not np.isfinite(gradient).all():
+            raise PlanningError("the derivatives of a path's cost are not finite; expected a reward of finite weights")
         while True:
-            step = _solve(bands, gradient, damping)
-            trial = np.concatenate([q[:1], np.clip(q[1:] + step, chain.lower, chain.upper)])
-            trial_terms = _Terms.at(problem, trial, config)
-            if trial_terms.cost <= cost or damping > _MOST_DAMPING:
+            better = False
+            with suppress(LinAlgError):  # too flat for Cholesky's factors: more damping
+                step = _solve(bands, gradient, damping)
+                trial = np.concatenate([q[:1], np.clip(q[1:] + step, chain.lower, chain.upper)])
+                trial_terms = _Terms.at(problem, trial, config)
+                better = trial_terms.cost <= terms.cost
+            if better or damping > _MOST_DAMPING:
                 break
             damping *= 10.0
-        if trial_terms.cost > cost:
+        if not better:
             break
         q, terms, moved, damping = trial, trial_terms, float(np.abs(step).max()), max(damping / 10.0, 1e-9)
         if moved < config.tolerance:
@@ -145,10 +150,7 @@ def _solve(bands: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarra
     """Return the damped Gauss-Newton step, shape (T, n)."""
     damped = bands.copy()
     damped[-1] *= 1.0 + damping  # the diagonal
-    try:
-        return -solveh_banded(damped, gradient.ravel(), check_finite=False).reshape(gradient.shape)
-    except LinAlgError:
-        return np.zeros_like(gradient)
+    return -solveh_banded(damped, gradient.ravel(), check_finite=False).reshape(gradient.shape)
 
 
 @dataclass(frozen=True)

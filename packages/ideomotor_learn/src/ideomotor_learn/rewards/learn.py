@@ -25,7 +25,8 @@ from torch import Tensor
 from ideomotor.config import Config, value
 from ideomotor.errors import IdeomotorError
 from ideomotor.planning.held_points import HeldPoints
-from ideomotor.planning.reward_planner import LIMIT_MARGIN, PathProblem, PlannerConfig, plan
+from ideomotor.planning.path_error import evenly
+from ideomotor.planning.reward_planner import LIMIT_MARGIN, PathProblem, PlannerConfig, plan, resampled
 from ideomotor.rewards.weights import Weights
 from ideomotor_learn.rewards import losses
 from ideomotor_learn.rewards.families import FAMILIES, NeuralWeights, ProgressWeights, WeightFamily
@@ -94,14 +95,8 @@ class Shown:
         return goal
 
     def evenly(self, states: int) -> np.ndarray:
-        """Return the keypoints at states spaced evenly by the way, shape (states, K, 3).
-
-        The pace does not count.
-        """
-        flat = self.keypoints.reshape(len(self.keypoints), -1)  # (N, D)
-        way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(flat, axis=0), axis=1))])
-        at = np.linspace(0.0, way[-1], states)
-        return np.stack([np.interp(at, way, x) for x in flat.T], axis=1).reshape(states, -1, 3)
+        """Return the keypoints at states spaced evenly by the way, shape (states, K, 3): the pace does not count."""
+        return evenly(self.keypoints, states)
 
 
 @dataclass(frozen=True)
@@ -280,10 +275,8 @@ def _solve_hessian(gradient: Tensor, q: Tensor, right: Tensor) -> Tensor:
     with a vector: 3 n products, whatever T.
     """
     T, n = q.shape
-    colour = torch.arange(T) % 3
-    seeds = (colour == torch.arange(3)[:, None])[:, None, :, None] * torch.eye(n, dtype=q.dtype)[
-        :, None
-    ]  # (3, n, T, n)
+    mine = torch.arange(T) % 3 == torch.arange(3)[:, None]  # (3, T) the steps that share a product
+    seeds = mine[:, None, :, None] * torch.eye(n, dtype=q.dtype)[:, None]  # (3, n, T, n)
     (products,) = torch.autograd.grad(gradient, q, seeds.flatten(0, 1), retain_graph=True, is_grads_batched=True)
     columns = products.reshape(3, n, T, n).numpy()  # the Hessian is symmetric: rows are columns
     width = 2 * n - 1
@@ -301,8 +294,5 @@ def _solve_hessian(gradient: Tensor, q: Tensor, right: Tensor) -> Tensor:
 
 def _in_time(shown: Sequence[Shown], states: int) -> Tensor:
     """Return the demonstrations in a number of states evenly over their time, shape (B, states, D)."""
-    flat = [s.keypoints.reshape(len(s.keypoints), -1) for s in shown]
-    at = np.linspace(0.0, 1.0, states)
-    return torch.from_numpy(
-        np.array([np.stack([np.interp(at, np.linspace(0, 1, len(z)), x) for x in z.T], axis=1) for z in flat])
-    )
+    flat = (s.keypoints.reshape(len(s.keypoints), -1) for s in shown)
+    return torch.from_numpy(np.array([resampled(z, states - 1) for z in flat]))
