@@ -56,7 +56,7 @@ class RecordingWriter:
 
     Messages are collected in chunks, each compressed with zstd, as by rosbag2's storage preset ``zstd_fast``. `flush`
     hands the chunk to the operating system, so a crash of the process loses what came since the last `flush`, and
-    leaves a file without index: ``mcap recover`` restores all complete chunks.
+    leaves a file without index: `ideomotor.data.unfinished` reads all complete chunks, ``mcap recover`` restores them.
 
     Args:
         folder: does not exist yet.
@@ -204,6 +204,15 @@ _READ_ERRORS = (
     AssertionError,
     EOFError,
 )
+
+
+def is_complete(file: Path) -> bool:
+    """Return whether a file ends as an MCAP file does whose recorder was not broken off."""
+    if file.stat().st_size < 2 * len(_MAGIC):
+        return False
+    with file.open("rb") as content:
+        content.seek(-len(_MAGIC), 2)
+        return content.read() == _MAGIC and file.with_name("metadata.yaml").is_file()
 
 
 def _check_framing(path: Path, file: BinaryIO) -> None:
