@@ -1,7 +1,7 @@
 """A robot's URDF as a MuJoCo specification: any mesh format, nothing but shapes, joints and inertias.
 
-The simulator has no contacts between robot and scene, so one shape per link is enough: the visual one, or the
-collision one where the visual mesh cannot be read. A link whose shapes are all unreadable is invisible.
+Links touch nothing, so one shape each is enough: the visual one, or the collision one where the visual mesh cannot be
+read. A link whose shapes are all unreadable is invisible. Links that touch the ground keep their collision shapes too.
 """
 
 import io
@@ -15,7 +15,9 @@ import mujoco
 import numpy as np
 import trimesh
 
+from ideomotor_sim.camera import HIDDEN_GROUP
 from ideomotor_sim.errors import SimulationError
+from ideomotor_sim.ground import GROUND_CONTACT
 
 logger = logging.getLogger(__name__)
 
@@ -33,24 +35,34 @@ class Robot:
     folder: Path | None = None  # where relative and package:// meshes are looked for, with its parents
 
 
-def robot_spec(robot: Robot) -> mujoco.MjSpec:
-    """Return the robot as a MuJoCo specification; its root link is MuJoCo's world body.
+def root_name(robot: Robot) -> str:
+    """Return the name of the link that is no joint's child.
+
+    Raises:
+        SimulationError: if the URDF is malformed.
+    """
+    root = _parse(robot)
+    children = {child.get("link") for child in root.iterfind("joint/child")}
+    return next(name for link in root.iterfind("link") if (name := link.get("name", "")) not in children)
+
+
+def robot_spec(robot: Robot, contact_links: tuple[str, ...] = ()) -> mujoco.MjSpec:
+    """Return the robot as a MuJoCo specification; its root link is fixed to MuJoCo's world body.
+
+    Args:
+        robot: the robot.
+        contact_links: links that can touch the ground: their collision shapes are there too, out of sight.
 
     Raises:
         SimulationError: if the URDF is malformed or MuJoCo refuses it.
     """
-    try:
-        root = ET.fromstring(robot.urdf)
-    except ET.ParseError as error:
-        raise SimulationError(f"robot {robot.name!r}: the URDF is not well-formed XML: {error}") from error
-    if root.tag != "robot":
-        raise SimulationError(f"robot {robot.name!r}: root element <{root.tag}>, expected <robot>")
+    root = _parse(robot)
     links = [link.get("name") for link in root.iter("link")]
     if robot.ee_link not in links:
         raise SimulationError(f"robot {robot.name!r}: ee_link {robot.ee_link!r} is not among its links {links}")
     assets: dict[str, bytes] = {}
     for link in root.iter("link"):
-        _keep_one_shape(link, robot.folder, assets)
+        _keep_shapes(link, robot.folder, assets, solid=link.get("name") in contact_links)
     for unused in ("gazebo", "transmission", "ros2_control"):
         for element in root.findall(unused):
             root.remove(element)
@@ -62,19 +74,38 @@ def robot_spec(robot: Robot) -> mujoco.MjSpec:
         spec = mujoco.MjSpec.from_string(ET.tostring(root, encoding="unicode"), assets=assets)
     except ValueError as error:
         raise SimulationError(f"robot {robot.name!r}: MuJoCo cannot read the URDF: {error}") from error
-    for geom in spec.geoms:
-        geom.contype, geom.conaffinity, geom.group = 0, 0, 0
+    for body in spec.bodies:
+        _set_contacts(body, solid=body.name in contact_links)
     return spec
 
 
-def _keep_one_shape(link: ET.Element, folder: Path | None, assets: dict[str, bytes]) -> None:
-    """Leave only the visual shapes, or the collision ones where a visual mesh is unreadable, or none."""
+def _parse(robot: Robot) -> ET.Element:
+    try:
+        root = ET.fromstring(robot.urdf)
+    except ET.ParseError as error:
+        raise SimulationError(f"robot {robot.name!r}: the URDF is not well-formed XML: {error}") from error
+    if root.tag != "robot":
+        raise SimulationError(f"robot {robot.name!r}: root element <{root.tag}>, expected <robot>")
+    return root
+
+
+def _set_contacts(body: mujoco.MjsBody, *, solid: bool) -> None:
+    """Let only the collision shapes of a solid link touch the ground; they are hidden behind visual ones."""
+    collision = [geom for geom in body.geoms if geom.contype]  # MuJoCo reads visual ones with contype 0
+    for geom in body.geoms:
+        geom.contype, geom.conaffinity, geom.group = 0, 0, 0
+    for geom in collision if solid else []:
+        geom.contype, geom.group = GROUND_CONTACT, HIDDEN_GROUP if len(collision) < len(body.geoms) else 0
+
+
+def _keep_shapes(link: ET.Element, folder: Path | None, assets: dict[str, bytes], *, solid: bool) -> None:
+    """Leave the visual shapes, or the collision ones where a visual mesh is unreadable, or both for a solid link."""
     shapes = {kind: link.findall(kind) for kind in ("visual", "collision")}
     readable = (k for k, s in shapes.items() if s and all([_load_shape(shape, folder, assets) for shape in s]))
-    kept = next(readable, None)
+    kept = set(readable) if solid else {next(readable, None)}
     for kind, elements in shapes.items():
         for element in elements:
-            if kind != kept:
+            if kind not in kept:
                 link.remove(element)
 
 

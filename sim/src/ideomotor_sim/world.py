@@ -1,11 +1,11 @@
 """A MuJoCo world: a robot on its actuators, a tool in its gripper, an RGB-D camera, ground truth.
 
-The base frame is the robot's root link and MuJoCo's world frame. The robot and the held tool touch nothing, but for a
-held peg and its hole; a dropped tool falls on the floor. What the world does follows from its arguments and its seed.
+The base frame is the robot's root link and MuJoCo's world frame; with a floating base it is where the robot started,
+on the floor. Robot and held tool touch nothing, but for a held peg and its hole, and the contact links and the floor; a
+dropped tool falls on the floor. What the world does follows from its arguments and its seed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -13,44 +13,18 @@ import numpy as np
 from ideomotor_sim.actuation import robot_joints, tune_actuators
 from ideomotor_sim.camera import CameraConfig, Renderer, RgbdSensor, set_camera_pose
 from ideomotor_sim.errors import SimulationError
+from ideomotor_sim.ground import stand
+from ideomotor_sim.observations import JointState as JointState
+from ideomotor_sim.observations import KeypointTruth as KeypointTruth
+from ideomotor_sim.observations import Rgbd as Rgbd
 from ideomotor_sim.peg import Hole, Insertion, checked_pose, measure_insertion, place_hole
-from ideomotor_sim.robots import Robot
+from ideomotor_sim.robots import Robot, root_name
 from ideomotor_sim.scene import Scene
+from ideomotor_sim.state_layout import check_physics
 from ideomotor_sim.tools import Tool
 from ideomotor_sim.transforms import inverse, pose_from, quaternion_from, transform
-from ideomotor_sim.world_model import TOOL_GROUP, body_id, compile_world, show_tool
+from ideomotor_sim.world_model import TOOL_GROUP, body_id, compile_world, hidden, show_tool, state_layout
 from ideomotor_sim.world_model import WorldConfig as WorldConfig
-
-
-@dataclass(frozen=True)
-class JointState:
-    """State of the robot's joints, by name."""
-
-    stamp: float  # [s]
-    names: tuple[str, ...]
-    position: np.ndarray  # (n,) [rad] or [m]
-    velocity: np.ndarray  # (n,) [rad/s] or [m/s]
-    effort: np.ndarray  # (n,) [N m] or [N]
-
-
-@dataclass(frozen=True)
-class Rgbd:
-    """One pair of images."""
-
-    stamp: float  # [s]
-    rgb: np.ndarray  # (H, W, 3) uint8, with sensor noise
-    depth: np.ndarray  # (H, W) float32 [m], with sensor noise, 0 where there is no reading
-    depth_exact: np.ndarray  # (H, W) float32 [m], as rendered
-
-
-@dataclass(frozen=True)
-class KeypointTruth:
-    """Where the held object's keypoints really are."""
-
-    position_ee: np.ndarray  # (K, 3) [m]
-    uv: np.ndarray  # (K, 2) [px], also outside of the image
-    depth: np.ndarray  # (K,) [m]
-    visible: np.ndarray  # (K,) bool: in the image and hidden by nothing but the object itself
 
 
 class World:
@@ -97,6 +71,7 @@ class World:
         self._joints = robot_joints(self.model, robot.urdf)
         self.joint_names = tuple(self._joints)
         self.command_names = tuple(name for name, joint in self._joints.items() if joint.mimic is None)
+        self.layout = state_layout(self.model, robot, self.config)
         self._home = {name: float(np.clip(0.0, j.lower, j.upper)) for name, j in self._joints.items()}
         self._home |= self._checked(home or {})
         set_camera_pose(self.model, self.T_base_camera)
@@ -116,6 +91,8 @@ class World:
         if self.hole is not None:
             place_hole(self.model, self.hole.T_base_hole)
         self.set_configuration(self._home)
+        if self.config.floating_base:
+            stand(self.model, self.data, root_name(self.robot))
         if self.config.actuation == "position":
             self.set_command({name: self._home[name] for name in self.command_names})
 
@@ -160,9 +137,43 @@ class World:
                 shift = offset if self.config.actuation == "position" else 0.0
                 self.data.ctrl[joint.actuator] = shift + multiplier * self.data.ctrl[self._joints[source].actuator]
 
+    def set_effort(self, effort: np.ndarray) -> None:
+        """Set the efforts of `layout.joints`, shape (n,) [N m] or [N]; more than the URDF's limits is clipped.
+
+        Raises:
+            SimulationError: without effort actuation, or for a wrong shape or a number that is not finite; no effort is
+                changed then.
+        """
+        if self.config.actuation != "effort":
+            raise SimulationError(f"set_effort with actuation {self.config.actuation!r}, expected 'effort'")
+        self.data.ctrl[self.layout.actuators] = self.layout.effort(effort)
+
+    def set_state(self, q: np.ndarray, v: np.ndarray) -> None:
+        """Put the robot into a state, shapes (nq,) and (nv,) as in `ideomotor_sim.state_layout`, without physics.
+
+        Raises:
+            SimulationError: for a wrong shape, a number that is not finite, or a quaternion that is not of norm one.
+        """
+        self.layout.write(self.data, q, v)
+        mujoco.mj_forward(self.model, self.data)
+
+    def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return q (nq,), v (nv,) and the force of the floor on the contact links (3 nc,) [N].
+
+        Conventions are those of `ideomotor_sim.state_layout`. The force is that of the last physics step.
+        """
+        data = self.data
+        q, v, force = self.layout.read(data.qpos[None], data.qvel[None], data.sensordata[None])
+        return q[0], v[0], force[0]
+
     def step(self, steps: int = 1) -> None:
-        """Advance the physics."""
+        """Advance the physics.
+
+        Raises:
+            SimulationError: if it diverged.
+        """
         mujoco.mj_step(self.model, self.data, steps)
+        check_physics(self.data)
         mujoco.mj_kinematics(self.model, self.data)  # mj_step leaves the bodies where they were before its last step
 
     @property
@@ -317,16 +328,10 @@ class World:
         size = np.array([self.camera.width, self.camera.height])
         visible = front & ((uv > -0.5) & (uv < size - 0.5)).all(axis=-1)
         for k in np.flatnonzero(visible):
-            visible[k] = not self._hidden(transform(self.T_base_camera, in_camera[k]))
+            visible[k] = not hidden(
+                self.model, self.data, self.T_base_camera[:3, 3], transform(self.T_base_camera, in_camera[k])
+            )
         return KeypointTruth(position, uv, in_camera[:, 2], visible)
-
-    def _hidden(self, position_base: np.ndarray) -> bool:
-        """Whether something other than the held object lies between the camera and a point."""
-        origin = self.T_base_camera[:3, 3]
-        ray = position_base - origin
-        groups = np.array([1, 1, 0, 0, 0, 0], np.uint8)  # without TOOL_GROUP and HIDDEN_GROUP
-        hit = mujoco.mj_ray(self.model, self.data, origin, ray, groups, 1, -1, np.zeros(1, np.int32))
-        return 0.0 <= hit < 1.0  # in lengths of the ray
 
     # --- camera -----------------------------------------------------------------------------------------------
 
