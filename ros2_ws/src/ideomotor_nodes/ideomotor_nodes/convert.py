@@ -26,6 +26,7 @@ from ideomotor.data.messages import matrix as matrix
 from ideomotor.data.messages import matrix_from_transform as matrix_from_transform
 from ideomotor.data.messages import rgb_image as rgb_image
 from ideomotor.data.messages import seconds as seconds
+from ideomotor.safety.effort_gate import EffortCommand
 from ideomotor.safety.gate import CommandError, JointCommand
 
 # Time and headers
@@ -62,9 +63,9 @@ def joint_state_msg(
     return JointStateMsg(
         header=header(time),
         name=list(names),
-        position=_doubles(position),
-        velocity=_doubles(velocity),
-        effort=_doubles(effort),
+        position=doubles(position),
+        velocity=doubles(velocity),
+        effort=doubles(effort),
     )
 
 
@@ -85,6 +86,27 @@ def joint_command(msg: JointTrajectory) -> JointCommand:
     )
 
 
+def effort_command(msg: JointTrajectory) -> EffortCommand:
+    """Return the efforts of a one-point trajectory.
+
+    Raises:
+        CommandError: not exactly one point, arrays that do not fit the names, not finite, or more than efforts.
+    """
+    if len(msg.points) != 1:
+        raise CommandError(f"joint command has {len(msg.points)} points, expected 1")
+    point = msg.points[0]
+    if len(point.positions) or len(point.velocities):
+        raise CommandError("joint command has positions or velocities, expected efforts only")
+    return EffortCommand(seconds(msg.header.stamp), tuple(msg.joint_names), np.array(point.effort))
+
+
+def effort_command_msg(names: Sequence[str], effort: np.ndarray, time: float | Time) -> JointTrajectory:
+    """Return a one-point trajectory of efforts, shape (n,); ``time`` is the stamp of the state that they answer."""
+    return JointTrajectory(
+        header=header(time), joint_names=list(names), points=[JointTrajectoryPoint(effort=doubles(effort))]
+    )
+
+
 def joint_command_msg(
     names: Sequence[str],
     position: np.ndarray | None,
@@ -94,12 +116,13 @@ def joint_command_msg(
 ) -> JointTrajectory:
     """Return a one-point trajectory; ``time_from_start`` [s]."""
     nanoseconds = round(time_from_start * 1e9)
-    point = JointTrajectoryPoint(positions=_doubles(position), velocities=_doubles(velocity))
+    point = JointTrajectoryPoint(positions=doubles(position), velocities=doubles(velocity))
     point.time_from_start.sec, point.time_from_start.nanosec = divmod(nanoseconds, 10**9)
     return JointTrajectory(header=header(time), joint_names=list(names), points=[point])
 
 
-def _doubles(values: np.ndarray | None) -> "array.array[float]":
+def doubles(values: np.ndarray | None) -> "array.array[float]":
+    """Return the numbers of a float64[] field; lists would be checked element by element."""
     return array.array("d", [] if values is None else np.asarray(values, dtype=float).tobytes())
 
 

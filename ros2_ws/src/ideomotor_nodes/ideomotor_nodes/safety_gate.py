@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
+from nav_msgs.msg import Odometry
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
@@ -14,6 +15,7 @@ from trajectory_msgs.msg import JointTrajectory
 from ideomotor.body.joint_state import JointStateBuffer, JointStateError
 from ideomotor.config import value
 from ideomotor.errors import IdeomotorError
+from ideomotor.safety.effort_gate import EffortGate, EffortGateConfig
 from ideomotor.safety.gate import (
     CommandError,
     CommandGate,
@@ -25,6 +27,7 @@ from ideomotor.safety.gate import (
 )
 from ideomotor_nodes import convert
 from ideomotor_nodes.diagnostics import ERROR, OK, WARN, Report, StreamMonitor, TickMonitor
+from ideomotor_nodes.effort_shell import EffortShell
 from ideomotor_nodes.lifecycle import LifecycleNode
 from ideomotor_nodes.params import NodeConfig, ParameterError
 from ideomotor_nodes.qos import COMMAND, LATCHED
@@ -33,13 +36,14 @@ from ideomotor_nodes.run import run_node
 _OUTPUTS: dict[str, tuple[type, str]] = {
     "forward_position": (Float64MultiArray, "forward_position_controller/commands"),
     "forward_velocity": (Float64MultiArray, "forward_velocity_controller/commands"),
+    "forward_effort": (Float64MultiArray, "forward_effort_controller/commands"),
     "joint_trajectory": (JointTrajectory, "joint_trajectory_controller/joint_trajectory"),
 }
 _LEVELS = {GateState.WAITING: WARN, GateState.HOLDING: OK, GateState.FOLLOWING: OK, GateState.FAULT: ERROR}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SafetyGateConfig(NodeConfig, GateConfig):
+class SafetyGateConfig(NodeConfig, GateConfig, EffortGateConfig):
     """Parameters of safety_gate."""
 
     joints: tuple[str, ...] = value((), "Joints that the controller moves, in its order.")
@@ -47,7 +51,7 @@ class SafetyGateConfig(NodeConfig, GateConfig):
 
 
 class SafetyGateNode(LifecycleNode[SafetyGateConfig]):
-    """Lifecycle shell around `CommandGate`."""
+    """Lifecycle shell around `CommandGate`; for efforts see `EffortShell`."""
 
     def __init__(self, **node_options: Any) -> None:  # noqa: ANN401
         super().__init__("safety_gate", SafetyGateConfig, **node_options)
@@ -59,36 +63,52 @@ class SafetyGateNode(LifecycleNode[SafetyGateConfig]):
         self.add_report("joint_command", lambda: self._commands.report(self.now()))
         self.add_report("tick", self._ticks.report)
         self._gate: CommandGate | None = None
+        self._efforts: EffortShell | None = None
 
     def configure(self) -> None:
         """Create the topics; the gate itself is made when the first description arrives."""
         if not self.config.joints:
             raise ParameterError("joints=[] names no joint; give the joints of the controller, in its order")
-        self._gate, self._published = None, (b"", "")
+        self._gate, self._efforts, self._published = None, None, (b"", "")
         self._buffer = JointStateBuffer()
         message_type, topic = _OUTPUTS[self.config.command_interface]
         self._output = self.create_lifecycle_publisher(message_type, topic, COMMAND)
         self._status = self.create_publisher(DiagnosticStatus, "safety_gate/status", LATCHED)
-        self.create_subscription(String, "robot_description", self._on_description, LATCHED)
-        self.create_sensor_subscription(JointState, "joint_states", self._on_joint_state)
-        self.create_subscription(JointTrajectory, "joint_command", self._on_command, COMMAND)
+        shell: Any = self
+        if self.config.command_interface == "forward_effort":
+            monitors = (self._states, self._commands, self._ticks)
+            shell = self._efforts = EffortShell(self, self.config, self._output, monitors, self._publish_status)
+            if self.config.floating_base:
+                self.create_sensor_subscription(Odometry, "odom", shell.on_odometry)
+        self.create_subscription(String, "robot_description", shell.on_description, LATCHED)
+        self.create_sensor_subscription(JointState, "joint_states", shell.on_joint_state)
+        self.create_subscription(JointTrajectory, "joint_command", shell.on_command, COMMAND)
         self.create_service(Trigger, "safety_gate/release", self._on_release)
         self._publish_status()
 
     def activate(self) -> None:
         """Start the output."""
-        self.create_timer(1.0 / self.config.rate, self._on_timer)
+        if self._efforts is not None:
+            self.create_timer(self.config.state_timeout / 2.0, self._efforts.on_timer)
+        else:
+            self.create_timer(1.0 / self.config.rate, self._on_timer)
 
     def deactivate(self) -> None:
-        """Position controllers hold when nothing comes; a velocity controller needs a last zero."""
+        """Position controllers hold when nothing comes; a velocity controller needs a last zero.
+
+        An effort controller gets nothing more: the driver's own timeout must brake, no last effort holds a robot.
+        """
         if self.config.command_interface == "forward_velocity":
             self._output.publish(Float64MultiArray(data=[0.0] * len(self.config.joints)))
         self._gate = None if self._gate is None else self._make_gate(self._gate.limits)
+        if self._efforts is not None:
+            self._efforts.stop()
 
     def _make_gate(self, limits: JointLimits) -> CommandGate:
         return CommandGate(limits, self.config, from_measured=self.config.command_interface == "forward_velocity")
 
-    def _on_description(self, msg: String) -> None:
+    def on_description(self, msg: String) -> None:
+        """Take in the limits of the joints."""
         try:
             limits = JointLimits.from_urdf(msg.data, self.config.joints)
             if self._gate is None:
@@ -98,7 +118,8 @@ class SafetyGateNode(LifecycleNode[SafetyGateConfig]):
         except IdeomotorError as error:
             self.get_logger().error(f"robot_description ignored, the last good one stays: {error}")
 
-    def _on_joint_state(self, msg: JointState) -> None:
+    def on_joint_state(self, msg: JointState) -> None:
+        """Take in the measured positions."""
         try:
             state = convert.joint_state(msg)
         except JointStateError as error:
@@ -108,7 +129,8 @@ class SafetyGateNode(LifecycleNode[SafetyGateConfig]):
         self._buffer.update(state)
         self._states.received(state.stamp, self.now())
 
-    def _on_command(self, msg: JointTrajectory) -> None:
+    def on_command(self, msg: JointTrajectory) -> None:
+        """Take in a command."""
         if self._gate is None or not self.is_active:
             return
         now = self.now()
@@ -123,10 +145,11 @@ class SafetyGateNode(LifecycleNode[SafetyGateConfig]):
 
     def _on_release(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
-            if self._gate is None:
+            gate = self._present_gate()
+            if gate is None:
                 raise GateError("no robot_description yet")
-            self._gate.release(self.now())
-            response.success, response.message = True, self._gate.state.value
+            gate.release(self.now())
+            response.success, response.message = True, gate.state.value
         except GateError as error:
             response.message = str(error)
         self._publish_status()
@@ -152,12 +175,16 @@ class SafetyGateNode(LifecycleNode[SafetyGateConfig]):
         velocity = self.config.command_interface == "forward_velocity"
         return Float64MultiArray(data=output.velocity if velocity else output.position)
 
+    def _present_gate(self) -> CommandGate | EffortGate | None:
+        return self._gate if self._efforts is None else self._efforts.gate
+
     def _report(self) -> Report:
-        if self._gate is None:
+        gate = self._present_gate()
+        if gate is None:
             return Report(WARN, "waiting for robot_description", {"state": "WAITING"})
-        state = self._gate.state
-        missing = [] if state is not GateState.WAITING else sorted(set(self.config.joints) - set(self._buffer.names))
-        message = self._gate.reason or (f"{state.value} of {missing}" if missing else state.value)
+        state, known = gate.state, self._buffer.names if self._efforts is None else self._efforts.joints_known
+        missing = [] if state is not GateState.WAITING else sorted(set(self.config.joints) - set(known))
+        message = gate.reason or (f"{state.value} of {missing}" if missing else state.value)
         return Report(_LEVELS[state], message, {"state": state.name})
 
     def _publish_status(self) -> None:

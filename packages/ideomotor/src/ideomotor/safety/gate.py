@@ -45,15 +45,21 @@ class GateError(IdeomotorError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateConfig(Config):
-    """What the gate lets through."""
+class GateTiming(Config):
+    """What gates of positions, velocities and efforts have in common."""
 
     rate: float = value(100.0, "Rate of the output [Hz].", ge=10.0, le=1000.0)
-    position_margin: float = value(0.01, "Distance kept from the position limits [rad] or [m].", ge=0.0, le=0.5)
     velocity_scale: float = value(1.0, "Share of the velocity limits that is allowed [1].", ge=0.01, le=1.0)
-    max_acceleration: float = value(10.0, "Largest acceleration [rad/s^2] or [m/s^2].", ge=0.1, le=1000.0)
     command_timeout: float = value(0.2, "A command older than this is not followed [s].", ge=0.01, le=10.0)
     state_timeout: float = value(0.2, "Fault if the joint state is older [s].", ge=0.01, le=10.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig(GateTiming):
+    """What the gate lets through."""
+
+    position_margin: float = value(0.01, "Distance kept from the position limits [rad] or [m].", ge=0.0, le=0.5)
+    max_acceleration: float = value(10.0, "Largest acceleration [rad/s^2] or [m/s^2].", ge=0.1, le=1000.0)
     max_tracking_error: float = value(
         0.2, "Fault if commanded and measured position differ by more [rad].", ge=0.001, le=3.2
     )
