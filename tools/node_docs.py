@@ -20,6 +20,7 @@ NODES = (
     "tip_controller",
     "safety_gate",
     "recorder",
+    "experience_recorder",
     "player",
     "viewer",
     "tool_use",

@@ -6,6 +6,7 @@ PACKAGE = "ideomotor_nodes"
 NODES = (
     "body_schema",
     "demonstrate",
+    "experience_recorder",
     "keypoint_detector",
     "learn_reward",
     "mujoco_sim",

@@ -15,6 +15,7 @@ from rclpy.event_handler import EventHandler
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
+from rclpy.subscription import Subscription
 from rclpy.waitable import NumberOfEntities
 
 _BATCH = 16  # messages of one topic that are taken before others have their turn
@@ -24,7 +25,7 @@ _EVENTS_PERIOD = 2.0  # [s] how often QoS events are looked at
 class StreamExecutor(SingleThreadedExecutor):
     """Calls back subscriptions (all messages that wait), timers and guard conditions itself, leaves the rest to rclpy.
 
-    These callbacks are plain functions, and those of subscriptions take the message only.
+    These callbacks are plain functions, and those of subscriptions take the message, or the message and its times.
     """
 
     def __init__(self) -> None:
@@ -112,11 +113,12 @@ class StreamExecutor(SingleThreadedExecutor):
         }
 
     def _receive(self, subscription: Any) -> None:  # noqa: ANN401 - rclpy is untyped
+        informed = subscription._callback_type is Subscription.CallbackType.WithMessageInfo
         for _ in range(_BATCH):
             taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
             if taken is None:
                 return
-            subscription.callback(taken[0])
+            subscription.callback(*taken) if informed else subscription.callback(taken[0])
             if self._changed:
                 return
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
@@ -17,13 +18,16 @@ from ideomotor.errors import IdeomotorError
 from ideomotor_interfaces.srv import DisplaceObject, ResetSimulation, StepSimulation
 from ideomotor_nodes import convert
 from ideomotor_nodes.diagnostics import OK, Report
+from ideomotor_nodes.effort_shell import answered
 from ideomotor_nodes.lifecycle import LifecycleNode
 from ideomotor_nodes.params import NodeConfig, ParameterError
 from ideomotor_nodes.qos import COMMAND
 from ideomotor_nodes.run import run_node
-from ideomotor_nodes.sim_outputs import SimOutputs
+from ideomotor_nodes.sim_outputs import SimJoints, SimOutputs
+from ideomotor_nodes.sim_state import ODOM, SimState
 from ideomotor_sim.camera import CameraConfig, camera_pose
 from ideomotor_sim.controllers import JointTrajectory, Pacer, Rhythm, TrajectoryFollower, forward_command
+from ideomotor_sim.errors import SimulationError
 from ideomotor_sim.robots import Robot
 from ideomotor_sim.scene import plain_scene, sample_scene
 from ideomotor_sim.tools import sample_tool
@@ -31,6 +35,7 @@ from ideomotor_sim.world import World, WorldConfig
 
 _OVERVIEW = CameraConfig(width=960, height=640)
 _OVERVIEW_RATE = 2.0  # [Hz]
+_TF_RATE = 50.0  # [Hz] of the pose of a floating base
 _EPOCH = 1.0  # [s] time on /clock at the start: no stamp is zero, which many nodes read as "no time"
 
 
@@ -52,12 +57,15 @@ class MujocoSimConfig(NodeConfig, WorldConfig, CameraConfig):
     published_camera_pose: tuple[float, ...] = value((), "What tf_static says instead; empty: the truth [m, rad].")
     base_frame: str = value("", "Frame of the robot's root link; empty: its name.")
     camera_frame: str = value("camera_color_optical_frame", "Optical frame of the images.")
-    camera_rate: float = value(30.0, "Images a second of simulated time [Hz].", ge=0.1, le=240.0)
+    camera_rate: float = value(30.0, "Images a second of simulated time, 0: none [Hz].", ge=0.0, le=240.0)
     joint_state_rate: float = value(100.0, "Joint states a second of simulated time [Hz].", ge=1.0, le=1000.0)
     overview_pose: tuple[float, float, float, float, float, float] = value(
         (1.45, 1.1, 0.95, 0.0, 0.263, -2.309), "Camera for people, x y z roll pitch yaw in the base frame [m, rad]."
     )
     real_time_factor: float = value(1.0, "Simulated by real time; 0: as fast as possible.", ge=0.0, le=100.0)
+    lockstep: float = value(
+        0.0, "At effort level: wait so long for the answer to every state, 0: time goes on [s].", ge=0.0, le=60.0
+    )
     paused: bool = value(False, "Start paused.")
 
 
@@ -79,7 +87,14 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
         self._seed, self._tool, self._epoch = c.seed, c.tool, _EPOCH
         self._start(self._build(c.seed, c.tool))
         self._pacer, self._paused = Pacer(c.real_time_factor), c.paused
-        self._out = SimOutputs(self, c.base_frame or self._robot.name, c.camera_frame)
+        frame = c.base_frame or self._robot.name
+        self._out = SimOutputs(self, ODOM if c.floating_base else frame, c.camera_frame)
+        layout = self._world.layout
+        self._effort_level, self._unanswered = c.actuation == "effort", 0
+        if self._effort_level:
+            self._state = SimState(self, frame, layout.joints, layout.contact_links, c.floating_base)
+        else:
+            self._joint_out = SimJoints(self)
         self._create_inputs()
         self.add_report("simulation", self._report)
 
@@ -89,7 +104,8 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
         published = self.config.published_camera_pose or self.config.camera_pose
         poses = camera_pose(*published), camera_pose(*self.config.overview_pose)
         self._out.camera_poses(*poses, convert.stamp(self._now()))
-        period = 0.0 if self.config.real_time_factor == 0.0 else 0.5 / self.config.joint_state_rate
+        free = self.config.real_time_factor == 0.0 and self.config.lockstep == 0.0
+        period = 0.0 if free else 0.5 / self.config.joint_state_rate
         self.create_steady_timer(period, self._on_timer)
 
     def cleanup(self) -> None:
@@ -108,13 +124,17 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
         self._joints = self.config.joints or world.command_names
         world.set_command(dict.fromkeys(self._joints, 0.0) if self.config.actuation != "position" else {})
         self._follower: TrajectoryFollower | None = None
-        self._states, self._images = Rhythm(self.config.joint_state_rate), Rhythm(self.config.camera_rate)
-        self._pictures = Rhythm(_OVERVIEW_RATE)
+        rates = self.config.joint_state_rate, _OVERVIEW_RATE, _TF_RATE
+        self._states, self._pictures, self._transforms = map(Rhythm, rates)
+        self._images = Rhythm(self.config.camera_rate) if self.config.camera_rate > 0.0 else None
+        self._answer_due: float | None = None  # [s] real time until when the last state may be answered
+        self._commanded = False  # by somebody who answers states
 
     def _create_inputs(self) -> None:
         actuation = self.config.actuation
         commands = f"forward_{actuation}_controller/commands"
-        self.create_subscription(Float64MultiArray, commands, self._on_command, COMMAND)
+        on_command = self._on_effort if actuation == "effort" else self._on_command
+        self.create_subscription(Float64MultiArray, commands, on_command, COMMAND)
         if actuation == "position":
             topic = "joint_trajectory_controller/joint_trajectory"
             self.create_subscription(JointTrajectoryMsg, topic, self._on_trajectory, COMMAND)
@@ -129,17 +149,39 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
         return self._epoch + self._world.time
 
     def _on_timer(self) -> None:
-        if not self._paused:
-            chunk = 1.0 / self.config.joint_state_rate
-            until = self._pacer.target(self._world.time, time.monotonic(), chunk)
+        if self._paused or self._is_waiting():
+            return
+        chunk = 1.0 / self.config.joint_state_rate
+        until = self._pacer.target(self._world.time, time.monotonic(), chunk)
+        if self.config.lockstep == 0.0:
             self._advance(min(until, self._world.time + 2.0 * chunk))  # catch up in small steps: commands come between
+        elif until > self._states.next - self.config.timestep / 2.0:
+            self._advance(self._states.next)  # a whole period: what happens in it follows from state and command alone
+
+    def _is_waiting(self) -> bool:
+        """Whether time stands still until the last state is answered."""
+        if self._answer_due is None:
+            return False
+        if time.monotonic() < self._answer_due:
+            return True
+        self._answer_due, self._commanded, self._unanswered = None, False, self._unanswered + 1
+        wait = self.config.lockstep
+        self.get_logger().warning(f"no command for {wait} s: time goes on without", throttle_duration_sec=1.0)
+        return False
 
     def _advance(self, until: float) -> None:
         """Run the physics to ``until`` [s of the world], publishing what is due on the way."""
+        try:
+            self._run(until)
+        except SimulationError as error:
+            self._paused = True
+            self.get_logger().error(f"paused until it is reset: {error}")
+
+    def _run(self, until: float) -> None:
         step = self.config.timestep
         self._publish()  # at the start of time
         while (now := self._world.time) < until - step / 2.0:
-            due = min(self._states.next, self._images.next, until)
+            due = min(self._states.next, until if self._images is None else self._images.next, until)
             if self._follower is not None:
                 self._world.set_command(self._follower.at(now + step))
                 due = min(due, now + 5.0 * step)
@@ -150,10 +192,12 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
     def _publish(self) -> None:
         world, stamp = self._world, convert.stamp(self._now())
         time = world.time + self.config.timestep / 2.0
-        if self._states.is_due(time):
+        if self._effort_level:
+            self._publish_state(time, stamp)
+        elif self._states.is_due(time):
             s = world.joint_state()
-            self._out.joints(convert.joint_state_msg(s.names, s.position, stamp, s.velocity, s.effort))
-        if self._images.is_due(time):
+            self._joint_out.publish(convert.joint_state_msg(s.names, s.position, stamp, s.velocity, s.effort))
+        if self._images is not None and self._images.is_due(time):
             image = world.render()
             self._out.images(image.rgb, image.depth, self.config.intrinsics, stamp)
             if world.held:
@@ -161,6 +205,18 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
         if self._pictures.is_due(time) and self._out.overview_wanted:
             pose = camera_pose(*self.config.overview_pose)
             self._out.overview(world.overview(pose, _OVERVIEW), _OVERVIEW.intrinsics, stamp)
+
+    def _publish_state(self, now: float, stamp: Time) -> None:
+        """Publish the state of a robot at effort level, and wait for its answer."""
+        if not self._states.is_due(now):
+            return
+        q, v, force = self._world.state()
+        if self._transforms.is_due(now):
+            self._state.publish_transform(q, stamp)
+        self._state.publish(q, v, force, self._world.data.ctrl[self._world.layout.actuators], stamp)
+        self._answers = (stamp.sec, stamp.nanosec)
+        waits = self.config.lockstep > 0.0 and self._commanded
+        self._answer_due = time.monotonic() + self.config.lockstep if waits else None
 
     # --- commands ---------------------------------------------------------------------------------------------
 
@@ -170,6 +226,19 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
             self._follower = None
         except IdeomotorError as error:
             self.get_logger().warning(f"command ignored: {error}", throttle_duration_sec=1.0)
+
+    def _on_effort(self, msg: Float64MultiArray) -> None:
+        stamp = answered(msg.layout)
+        if self._answer_due is not None and stamp is not None and stamp != self._answers:
+            return  # to an earlier state: it came too late
+        try:
+            self._world.set_effort(np.frombuffer(msg.data))
+        except IdeomotorError as error:
+            self.get_logger().warning(f"command ignored: {error}", throttle_duration_sec=1.0)
+            return
+        self._commanded, self._answer_due = True, None
+        if self.config.lockstep > 0.0 and self.is_active:
+            self._on_timer()  # it may be time already
 
     def _on_trajectory(self, msg: JointTrajectoryMsg) -> None:
         try:
@@ -206,8 +275,12 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
         world, now = self._build(seed, tool), self._now()  # raises before anything has changed
         self._world.close()
         self._seed, self._tool, self._epoch = seed, tool, now  # time on /clock never jumps back
+        answering = self._commanded
         self._start(world)
+        self._commanded = answering
         self._pacer.restart()
+        if self.is_active and self._effort_level:
+            self._publish()  # where the robot is now, also to those who answer while time stands still
         return f"tool {tool}, seed {seed}"
 
     def _on_pause(self, request: SetBool.Request) -> str:
@@ -230,6 +303,7 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
 
     def _report(self) -> Report:
         values = {"time [s]": self._now(), "tool": self._tool, "held": self._world.held, "seed": self._seed}
+        values |= {"unanswered states": self._unanswered} if self.config.lockstep > 0.0 else {}
         return Report(OK, "paused" if self._paused else "running", values)
 
 

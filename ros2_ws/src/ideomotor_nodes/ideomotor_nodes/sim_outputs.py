@@ -15,14 +15,25 @@ from ideomotor_nodes.qos import STREAM, TF_STATIC
 OVERVIEW_FRAME = "overview_optical_frame"
 
 
+class SimJoints:
+    """Time, and joints that are commanded positions or velocities; for efforts see `SimState`."""
+
+    def __init__(self, node: LifecycleNode) -> None:  # type: ignore[type-arg]
+        self._clock = node.create_lifecycle_publisher(Clock, "/clock", STREAM)
+        self._joint_states = node.create_lifecycle_publisher(JointState, "joint_states", STREAM)
+
+    def publish(self, message: JointState) -> None:
+        """Publish the time and a joint state of this time."""
+        self._clock.publish(Clock(clock=message.header.stamp))
+        self._joint_states.publish(message)
+
+
 class SimOutputs:
-    """The publishers of mujoco_sim; create it in `configure`."""
+    """The publishers of mujoco_sim that do not say where the joints are; create it in `configure`."""
 
     def __init__(self, node: LifecycleNode, base_frame: str, camera_frame: str) -> None:  # type: ignore[type-arg]
         self._base_frame, self._camera_frame = base_frame, camera_frame
         publisher = node.create_lifecycle_publisher
-        self._clock = publisher(Clock, "/clock", STREAM)
-        self._joint_states = publisher(JointState, "joint_states", STREAM)
         self._colour = publisher(Image, "camera/color/image_raw", STREAM)
         self._depth = publisher(Image, "camera/depth/image_rect_raw", STREAM)
         self._camera_info = publisher(CameraInfo, "camera/color/camera_info", STREAM)
@@ -48,11 +59,6 @@ class SimOutputs:
         """Publish the picture for people, shape (H, W, 3) uint8."""
         self._overview_info.publish(convert.camera_info_msg(intrinsics, stamp, OVERVIEW_FRAME))
         self._overview.publish(convert.image_msg(rgb, "rgb8", stamp, OVERVIEW_FRAME))
-
-    def joints(self, message: JointState) -> None:
-        """Publish the time and a joint state of this time."""
-        self._clock.publish(Clock(clock=message.header.stamp))
-        self._joint_states.publish(message)
 
     def images(self, rgb: np.ndarray, depth: np.ndarray, intrinsics: Intrinsics, stamp: Time) -> None:
         """Publish colour, shape (H, W, 3) uint8, and depth, shape (H, W) [m]."""
