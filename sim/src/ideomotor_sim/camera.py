@@ -124,7 +124,25 @@ class Renderer:
         mujoco.mjr_readPixels(None, self._depth, self._viewport, self._context)
         return self._metric_depth()
 
+    def with_ghost(
+        self, data: mujoco.MjData, ghost: mujoco.MjData, rgba: tuple[float, float, float, float]
+    ) -> np.ndarray:
+        """Return colour, shape (H, W, 3) uint8, with the moving bodies once more where ``ghost`` has them, in rgba."""
+        self._update_scene(data, slice(None))
+        first = self._scene.ngeom
+        dynamic = mujoco.mjtCatBit.mjCAT_DYNAMIC.value
+        mujoco.mjv_addGeoms(self._model, ghost, self._option, mujoco.MjvPerturb(), dynamic, self._scene)
+        for geom in self._scene.geoms[first : self._scene.ngeom]:
+            geom.matid, geom.rgba = -1, rgba
+        mujoco.mjr_render(self._viewport, self._scene, self._context)
+        mujoco.mjr_readPixels(self._rgb, None, self._viewport, self._context)
+        return self._rgb[::-1].copy()
+
     def _render(self, data: mujoco.MjData, groups: int | slice) -> None:
+        self._update_scene(data, groups)
+        mujoco.mjr_render(self._viewport, self._scene, self._context)
+
+    def _update_scene(self, data: mujoco.MjData, groups: int | slice) -> None:
         self._gl.make_current()
         self._option.geomgroup[:] = 0
         self._option.geomgroup[groups] = 1
@@ -132,7 +150,6 @@ class Renderer:
         mujoco.mjv_updateScene(
             self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
         )
-        mujoco.mjr_render(self._viewport, self._scene, self._context)
 
     def _metric_depth(self) -> np.ndarray:
         near, far = (float(getattr(self._model.vis.map, n)) * self._model.stat.extent for n in ("znear", "zfar"))
