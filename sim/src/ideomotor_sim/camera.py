@@ -133,7 +133,7 @@ class Renderer:
         dynamic = mujoco.mjtCatBit.mjCAT_DYNAMIC.value
         mujoco.mjv_addGeoms(self._model, ghost, self._option, mujoco.MjvPerturb(), dynamic, self._scene)
         for geom in self._scene.geoms[first : self._scene.ngeom]:
-            geom.matid, geom.rgba = -1, rgba
+            geom.matid, geom.rgba, geom.size = -1, rgba, 1.01 * geom.size  # equal surfaces would flicker
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         mujoco.mjr_readPixels(self._rgb, None, self._viewport, self._context)
         return self._rgb[::-1].copy()
