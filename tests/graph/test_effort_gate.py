@@ -94,6 +94,15 @@ def test_without_commands_every_state_is_answered_with_what_holds_it(graph: Grap
     assert bench.state() == (DiagnosticStatus.OK, "holding, no command")
 
 
+def test_a_command_without_points_ends_the_commands(graph: Graph) -> None:
+    bench = Bench(graph).start()
+    bench.follow([0.4, -0.2])
+    bench.commands.publish(JointTrajectory(header=convert.header(bench.clock.now), joint_names=["b", "a"]))
+    graph.spin_until(lambda: bench.state()[1] == "holding, no command")
+    assert bench.state()[0] == DiagnosticStatus.OK
+    graph.spin_until(lambda: list(bench.outputs[-1].data) == pytest.approx([0.0, 0.0]))
+
+
 @pytest.mark.parametrize(
     ("spoiled", "expected"),
     [

@@ -58,11 +58,11 @@ def contact_forces(step: int) -> Any:
     return message_type(OWN + "ContactForces")(header(step, "odom"), ["right", "left"], forces)
 
 
-def command(step: int) -> Any:
+def command(step: int, *, ended: bool = False) -> Any:
     point = message_type("trajectory_msgs/msg/JointTrajectoryPoint")(
         np.zeros(0), np.zeros(0), np.zeros(0), np.ones(2), message_type("builtin_interfaces/msg/Duration")(0, 0)
     )
-    return message_type("trajectory_msgs/msg/JointTrajectory")(header(step), list(JOINTS), [point])
+    return message_type("trajectory_msgs/msg/JointTrajectory")(header(step), list(JOINTS), [] if ended else [point])
 
 
 def messages(steps: int = 20, first: int = 5, last: int = 15, *, ended: bool = True, floating: bool = True) -> Any:
@@ -78,6 +78,7 @@ def messages(steps: int = 20, first: int = 5, last: int = 15, *, ended: bool = T
             result.append(Message("/experience", time + 1e-4, text("one")))
         if first <= step <= last:
             result.append(Message("/joint_command", time + 2e-4, command(step)))
+    result.append(Message("/joint_command", (last + 1) / RATE + 1e-4, command(last + 1, ended=True)))
     if ended:  # the mark of the end comes early: what counts are the commands
         result.append(Message("/experience", last / RATE + 3e-4, text("")))
     return sorted(result, key=lambda message: message.time)

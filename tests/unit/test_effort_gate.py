@@ -195,6 +195,17 @@ def test_commands_that_stop_leave_the_robot_held_without_a_fault() -> None:
     assert bench.command(0.0, 0.0) is not None
 
 
+def test_whoever_is_done_leaves_the_robot_held_at_once() -> None:
+    bench = Bench()
+    bench.gate.end_commands()
+    bench.follow(1.0, 2.0)
+    bench.q[:] = 0.05
+    bench.tick()
+    bench.gate.end_commands()
+    assert bench.gate.state is GateState.HOLDING
+    np.testing.assert_allclose(bench.tick(20), [0.0, 0.0])
+
+
 def test_a_state_that_stops_is_a_fault_and_only_the_weight_is_held() -> None:
     bench = Bench(gravity=True)
     bench.q[:] = [0.0, 0.3]

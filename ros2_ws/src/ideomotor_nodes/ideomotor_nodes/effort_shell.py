@@ -57,7 +57,7 @@ class EffortShell:
         self._names: list[str] = []
         self._order = np.zeros(0, int)
         self._stamp = Time()  # of the newest joint state
-        self._told = GateState.WAITING
+        self._told = (GateState.WAITING, "")  # state and reason
 
     def stop(self) -> None:
         """Forget what was measured and commanded."""
@@ -104,12 +104,16 @@ class EffortShell:
         self._send(self.gate.hold(max(now, stamp)), self._stamp)
 
     def on_command(self, msg: JointTrajectory) -> None:
-        """Send the efforts on, within the limits."""
+        """Send the efforts on, within the limits; a command without points, as ros2_control's, ends the commands."""
         if self.gate is None or not self._node.is_active:
             return
         with self._ticks.tick():
             now = max(self._node.now(), convert.seconds(self._stamp))
             try:
+                if not msg.points:
+                    self.gate.end_commands()
+                    self._send(self.gate.hold(now), self._stamp)
+                    return
                 command = convert.effort_command(msg)
                 output = self.gate.command(command, now)
                 self._commands.received(command.stamp or now, now)
@@ -131,8 +135,9 @@ class EffortShell:
         assert self.gate is not None
         if effort is not None:
             self._output.publish(Float64MultiArray(layout=answer_layout(stamp), data=convert.doubles(effort)))
-        if self.gate.state is not self._told:
-            self._told = self.gate.state
+        present = (self.gate.state, self.gate.reason)
+        if present != self._told:
+            self._told = present
             self._changed()
 
     def _bound(self, msg: JointState) -> tuple[np.ndarray, np.ndarray]:

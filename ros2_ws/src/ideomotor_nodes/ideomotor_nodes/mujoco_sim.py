@@ -36,6 +36,7 @@ from ideomotor_sim.world import World, WorldConfig
 _OVERVIEW = CameraConfig(width=960, height=640)
 _OVERVIEW_RATE = 2.0  # [Hz]
 _TF_RATE = 50.0  # [Hz] of the pose of a floating base
+_REPETITION = 0.1  # [s] of real time, between two publications of the first state
 _EPOCH = 1.0  # [s] time on /clock at the start: no stamp is zero, which many nodes read as "no time"
 
 
@@ -64,7 +65,10 @@ class MujocoSimConfig(NodeConfig, WorldConfig, CameraConfig):
     )
     real_time_factor: float = value(1.0, "Simulated by real time; 0: as fast as possible.", ge=0.0, le=100.0)
     lockstep: float = value(
-        0.0, "At effort level: wait so long for the answer to every state, 0: time goes on [s].", ge=0.0, le=60.0
+        0.0,
+        "At effort level: wait so long for the answer to a state, for the first for ever; 0: time goes on [s].",
+        ge=0.0,
+        le=60.0,
     )
     paused: bool = value(False, "Start paused.")
 
@@ -91,6 +95,7 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
         self._out = SimOutputs(self, ODOM if c.floating_base else frame, c.camera_frame)
         layout = self._world.layout
         self._effort_level, self._unanswered = c.actuation == "effort", 0
+        self._begun, self._next_repetition = False, 0.0
         if self._effort_level:
             self._state = SimState(self, frame, layout.joints, layout.contact_links, c.floating_base)
         else:
@@ -151,12 +156,23 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
     def _on_timer(self) -> None:
         if self._paused or self._is_waiting():
             return
+        if self.config.lockstep > 0.0 and not self._begun and self._effort_level:
+            self._await_first_command()
+            return
         chunk = 1.0 / self.config.joint_state_rate
         until = self._pacer.target(self._world.time, time.monotonic(), chunk)
         if self.config.lockstep == 0.0:
             self._advance(min(until, self._world.time + 2.0 * chunk))  # catch up in small steps: commands come between
         elif until > self._states.next - self.config.timestep / 2.0:
             self._advance(self._states.next)  # a whole period: what happens in it follows from state and command alone
+
+    def _await_first_command(self) -> None:
+        """Publish the first state again and again: a robot that nobody commands yet must not fall."""
+        if time.monotonic() >= self._next_repetition:
+            self._next_repetition = time.monotonic() + _REPETITION
+            self._states = Rhythm(self.config.joint_state_rate)
+            self._publish()
+            self._pacer.restart()
 
     def _is_waiting(self) -> bool:
         """Whether time stands still until the last state is answered."""
@@ -236,7 +252,8 @@ class MujocoSimNode(LifecycleNode[MujocoSimConfig]):
         except IdeomotorError as error:
             self.get_logger().warning(f"command ignored: {error}", throttle_duration_sec=1.0)
             return
-        self._commanded, self._answer_due = True, None
+        self._begun = self._commanded = True
+        self._answer_due = None
         if self.config.lockstep > 0.0 and self.is_active:
             self._on_timer()  # it may be time already
 

@@ -207,7 +207,7 @@ class _Recorded:
         message = self._recording.message(record)
         if name == _MARKS:
             self._marks.append((record.stamp, str(message.data)))
-        else:
+        elif name != _COMMANDS or message.points:  # one without points ends the commands
             stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
             self._streams[name].setdefault(stamp, (record.stamp, message))
 

@@ -175,6 +175,11 @@ class EffortGate:
         order = [command.names.index(name) for name in self.names]
         return self._limited(command.effort[order], now)
 
+    def end_commands(self) -> None:
+        """Hold the robot where it is: who commanded it is done."""
+        if self.state is GateState.FOLLOWING:
+            self._begin_holding()
+
     def refuse(self, reason: str, now: float) -> None:
         """Report a command that could not even be read; a fault."""
         self._bad_command = (now, reason)
@@ -191,6 +196,7 @@ class EffortGate:
             with np.errstate(over="ignore", invalid="ignore"):  # of absurd states: what goes out is limited
                 spring = self._stiffness * (self._hold - self._position) - self._damping * self._velocity
                 effort = -self._damping * self._velocity if self._fallen else effort + spring
+                effort = np.nan_to_num(effort, nan=0.0)
         return self._limited(effort, now)
 
     def check(self, now: float) -> None:
@@ -228,11 +234,10 @@ class EffortGate:
     def _limited(self, effort: np.ndarray, now: float) -> np.ndarray:
         """Return efforts (n,) within the limits, and note them as the last output."""
         bound = self._max_effort
-        effort = np.clip(np.nan_to_num(effort, nan=0.0, posinf=np.inf, neginf=-np.inf), -bound, bound)
         periods = min(max((now - self._output_time) * self.config.rate, _MIN_PERIODS), _MAX_PERIODS)
         change = self.config.max_effort_rate * bound * periods / self.config.rate
-        output = np.clip(effort, self._output - change, self._output + change)
-        self._output, self._output_time = np.clip(output, -bound, bound), now
+        upper, lower = np.minimum(bound, self._output + change), np.maximum(-bound, self._output - change)
+        self._output, self._output_time = np.minimum(np.maximum(effort, lower), upper), now
         return self._output.copy()
 
     def _begin_holding(self) -> None:
