@@ -222,8 +222,8 @@ def test_a_state_that_stops_is_a_fault_and_only_the_weight_is_held() -> None:
 @pytest.mark.parametrize(
     ("position", "velocity", "expected"),
     [
-        ([0.0, 1.01], [0.0, 0.0], "a is at 1.0"),
-        ([-2.01, 0.0], [0.0, 0.0], "b is at -2.0"),
+        ([0.0, 1.05], [0.0, 0.0], "a is at 1.0"),
+        ([-2.05, 0.0], [0.0, 0.0], "b is at -2.0"),
         ([0.0, 0.0], [4.1, 0.0], "b moves at 4.100, allowed 4.000"),
         ([0.0, 0.0], [0.0, -2.1], "a moves at -2.100, allowed 2.000"),
     ],

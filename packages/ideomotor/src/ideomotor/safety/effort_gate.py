@@ -23,7 +23,7 @@ from ideomotor.safety.gate import CommandError, GateError, GateState, GateTiming
 
 _MIN_PERIODS, _MAX_PERIODS = 1.0, 10.0  # between two outputs, for the rate of change
 _JUMP = 5.0  # times the velocity limit: the robot was put elsewhere (a simulation that was reset)
-_RESOLUTION = 0.02  # [rad] or [m] a change so small is no jump
+_RESOLUTION = 0.02  # [rad] or [m] a change so small is no jump, and so little beyond a limit no fault
 _RESTING = 0.01  # share of the velocity limit below which a joint does not move
 
 
@@ -221,7 +221,7 @@ class EffortGate:
         """
         if self.state is not GateState.FAULT:
             return
-        cause = self._cause_stale(now) or self._cause_limits() or self._cause_fall()
+        cause = self._cause_stale(now) or self._cause_fall() or self._cause_limits()
         if not cause and now - self._bad_command[0] <= self.config.command_timeout:
             cause = self._bad_command[1]
         if cause:
@@ -282,7 +282,7 @@ class EffortGate:
         joint, q, v = self.limits.joint, self._position, self._velocity
         beyond = np.maximum(joint.lower - q, q - joint.upper)
         worst = int(beyond.argmax())
-        if beyond[worst] > 0.0:
+        if beyond[worst] > _RESOLUTION:  # an end stop gives way a little
             span = f"[{joint.lower[worst]:.3f}, {joint.upper[worst]:.3f}]"
             return f"{self.names[worst]} is at {q[worst]:.3f}, beyond its limits {span}"
         excess = np.abs(v) - self._max_velocity
