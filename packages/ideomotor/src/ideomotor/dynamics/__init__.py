@@ -1,0 +1,1 @@
+"""Forward models: what a robot does under an effort."""

@@ -1,0 +1,1 @@
+"""Policies: target motions, goals along them, and learned controllers that track them."""

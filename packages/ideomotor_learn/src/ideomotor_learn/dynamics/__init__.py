@@ -1,0 +1,1 @@
+"""Learning of forward models."""
