@@ -63,7 +63,7 @@ class Collector:
         batch: starts a batch; part of what the result is, as a network's last bits depend on it.
 
     Raises:
-        CollectionError: if Ray is needed and not installed, or the workers do not start, for want of processors or
+        CollectionError: if Ray is needed and not installed, the cluster does not answer, or the workers do not start, for want of processors or
             because ``make_rollouts`` fails.
     """
 
@@ -155,7 +155,10 @@ class Collector:
     def _connect(self, ray: ModuleType, workers: int, address: str | None) -> None:
         if not ray.is_initialized():
             local = {"num_cpus": workers, "object_store_memory": _STORE} if address is None else {"address": address}
-            ray.init(**local, **_DASHBOARD)
+            try:
+                ray.init(**local, **_DASHBOARD)
+            except (ConnectionError, ray.exceptions.RayError) as error:
+                raise CollectionError(f"address={address!r}: no Ray cluster answers: {error}") from error
             self._started = True
 
     def _new_workers(self, ray: ModuleType, count: int) -> list[Any]:
