@@ -7,6 +7,7 @@ contact switches and its steps without contact, and is the target; the efforts a
 ``python -m ideomotor_sim.gait --urdf urdf/solo12.urdf.xacro --out artefacts/motions`` writes the committed ones.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,9 +156,9 @@ def main(args: Sequence[str] | None = None) -> None:
         motion.save(arguments.out / f"solo12_{name}.npz")
         down = motion.force[:, 2::3] > 0.5
         switches, airborne = int((np.diff(down.astype(int), axis=0) != 0).sum()), int((~down.any(1)).sum())
-        print(
+        sys.stdout.write(
             f"{name}: {motion.q[-1, 0]:.3f} m in {motion.duration} s, height {motion.q[:, 2].min():.3f} to "
-            f"{motion.q[:, 2].max():.3f} m, {switches} contact switches, {airborne} states without contact"
+            f"{motion.q[:, 2].max():.3f} m, {switches} contact switches, {airborne} states without contact\n"
         )
 
 

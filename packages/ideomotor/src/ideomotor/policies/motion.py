@@ -67,11 +67,17 @@ class Motion:
     def save(self, path: Path) -> None:
         """Write it to an ``.npz`` file, whole or not at all."""
         temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-        names = {"joints": np.array(self.joints, dtype=str), "contact_links": np.array(self.contact_links, dtype=str)}
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
         try:
             with temporary.open("wb") as file:
-                np.savez_compressed(file, rate=np.float64(self.rate), **names, **arrays)
+                np.savez_compressed(
+                    file,
+                    rate=np.float64(self.rate),
+                    joints=np.array(self.joints, dtype=str),
+                    contact_links=np.array(self.contact_links, dtype=str),
+                    q=self.q,
+                    v=self.v,
+                    force=self.force,
+                )
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -94,7 +100,7 @@ def load_motion(path: Path | str) -> Motion:
 def reach(
     joints: tuple[str, ...], start: np.ndarray, end: np.ndarray, *, duration: float = 0.8, rate: float = 250.0
 ) -> Motion:
-    """Return the straight motion between two postures (n,) of a fixed-base arm, with minimal jerk, from rest to rest."""
+    """Return the straight motion between two postures (n,) of a fixed-base arm, with minimal jerk."""
     s = np.linspace(0.0, 1.0, round(duration * rate) + 1)[:, None]
     position = s**3 * (10.0 - 15.0 * s + 6.0 * s * s)
     velocity = 30.0 * s * s * (1.0 - s) ** 2 / duration
@@ -112,7 +118,7 @@ def swing(
     duration: float = 0.8,
     rate: float = 250.0,
 ) -> Motion:
-    """Return a motion of sine waves from rest at a posture (n,): amplitude [rad], cycles and phase [rad] of each joint."""
+    """Return sine waves from rest at a posture (n,): amplitude [rad], cycles and phase [rad] of each joint."""
     t = np.linspace(0.0, duration, round(duration * rate) + 1)[:, None]
     w, rise = 2.0 * np.pi * cycles / duration, 0.19 * duration
     wave = amplitude * (np.sin(w * t + phase) - np.sin(phase))

@@ -135,7 +135,7 @@ def _to_onnx(module: nn.Module, spec: Model) -> bytes:
         torch.onnx.export(
             module.eval(),
             example,
-            buffer,
+            buffer,  # type: ignore[arg-type]  # it is written to; the annotation knows the new exporter only
             input_names=names,
             output_names=outputs,
             dynamic_axes={name: {0: "N"} for name in (*names, *outputs)},

@@ -6,8 +6,9 @@ then the controller through it. Weights are kept; a run goes on where its folder
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from ideomotor.config import Config, value
 from ideomotor.data.experience import Episode, load_episode
 from ideomotor.dynamics.rigid_body import RigidBody, RobotStructure
 from ideomotor.errors import IdeomotorError
+from ideomotor.policies.goals import position_error
 from ideomotor.policies.motion import Motion, load_motion
 from ideomotor_learn.dynamics.forward_model import ForwardModel, Scales, mlp
 from ideomotor_learn.policies.export import export_controller
@@ -257,7 +259,7 @@ class ControllerTraining:
         temporary.replace(folder / _WEIGHTS)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for name, module in (("model", self.model), ("controller", self.controller)):
             tensors |= {f"{name}.{k}": v.detach().contiguous() for k, v in module.state_dict().items()}
         for name, optimiser in (("model", self._model_optimiser), ("controller", self._controller_optimiser)):
@@ -279,7 +281,7 @@ class ControllerTraining:
             with path.open("rb") as file:
                 header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
             run, tensors = json.loads(header["__metadata__"][_RUN]), load_file(path)
-            structure = {k: tuple(v) if isinstance(v, list) else v for k, v in run["structure"].items()}
+            structure: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in run["structure"].items()}
             urdf = (folder / "robot.urdf").read_text(encoding="utf-8")
             motion = load_motion(folder / _MOTION)
             training = cls(ControllerConfig(**run["config"]), urdf, RobotStructure(**structure), motion)
@@ -335,8 +337,6 @@ _STIFFNESS, _DAMPING = 100.0, 15.0  # [1/s^2], [1/s] by the inertia
 
 def tracking_error(q: np.ndarray, motion: Motion) -> np.ndarray:
     """Return the length of the error in position of consecutive states from step 1 on, shape (T,) [rad, m]."""
-    from ideomotor.policies.goals import position_error
-
     target = motion.q[np.minimum(np.arange(1, len(q) + 1), motion.steps)]
     return np.asarray(np.linalg.norm(position_error(q, target, floating_base=motion.floating_base), axis=-1))
 
@@ -344,8 +344,3 @@ def tracking_error(q: np.ndarray, motion: Motion) -> np.ndarray:
 def with_noise(effort: np.ndarray, noise: float, limit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return efforts with exploration added, within the limits."""
     return np.asarray(np.clip(effort + noise * limit * rng.normal(size=effort.shape), -limit, limit))
-
-
-def seeded(config: ControllerConfig, seed: int) -> ControllerConfig:
-    """Return the configuration with another seed."""
-    return replace(config, seed=seed)
