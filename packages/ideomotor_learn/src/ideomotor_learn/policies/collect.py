@@ -63,8 +63,8 @@ class Collector:
         batch: starts a batch; part of what the result is, as a network's last bits depend on it.
 
     Raises:
-        CollectionError: if Ray is needed and not installed, the cluster does not answer, or the workers do not start, for
-            want of processors or because ``make_rollouts`` fails.
+        CollectionError: if Ray is needed and not installed, the cluster does not answer, or the workers do not start,
+            for want of processors or because ``make_rollouts`` fails.
     """
 
     def __init__(
