@@ -45,6 +45,10 @@ class RigidBody:
 
     def __init__(self, urdf: str, structure: RobotStructure) -> None:
         self.structure = structure
+        for field in ("joints", "contact_links"):
+            names = getattr(structure, field)
+            if len(set(names)) < len(names):
+                raise DynamicsError(f"{field}={list(names)}, expected each once")
         try:
             root = [pin.JointModelFreeFlyer()] if structure.floating_base else []
             full = pin.buildModelFromXML(urdf, *root)
@@ -95,6 +99,17 @@ class RigidBody:
         inverse = inverse[:, self._v_from_model][:, :, self._v_from_model]
         free = -(inverse @ bias[:, self._v_from_model, None])[..., 0]
         return free, np.ascontiguousarray(inverse[:, :, self.nv - self.n :])
+
+    def velocity_rate(self, q: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        r"""Return `affine_acceleration` as seen in the frame that the base has now, in which velocities are compared.
+
+        The base's linear velocity is given in a frame that turns with :math:`\omega`, so that
+        :math:`R_t^\top R_{t+1} v_{t+1} \approx v_t + h\,(\dot v + \omega \times v)`. Of a fixed base it is the same.
+        """
+        free, per_effort = self.affine_acceleration(q, v)
+        if self.structure.floating_base:
+            free[:, :3] += np.cross(v[:, 3:6], v[:, :3])
+        return free, per_effort
 
     def acceleration_derivatives(
         self, q: np.ndarray, v: np.ndarray, effort: np.ndarray

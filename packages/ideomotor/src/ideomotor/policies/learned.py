@@ -94,7 +94,8 @@ class LearnedController:
         outputs = [output.astype(float) for output in self._model.run(None, inputs)]
         velocity = v + outputs[0]
         if self._semi_parametric:
-            velocity = velocity + self.body.acceleration(q, v, effort) / self.rate
+            free, per_effort = self.body.velocity_rate(q, v)
+            velocity = velocity + (free + (per_effort @ effort[..., None])[..., 0]) / self.rate
         if not self.structure.contact_links:
             return velocity, np.zeros((len(q), 0))
         return velocity, to_world(rotation_matrix(q[:, 3:7]), outputs[1]) if self.structure.floating_base else outputs[

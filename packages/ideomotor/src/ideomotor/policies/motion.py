@@ -1,6 +1,7 @@
 """Target motions: what a controller shall make the robot do, state by state."""
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -10,6 +11,18 @@ import numpy as np
 from ideomotor.errors import IdeomotorError
 
 _ARRAYS = ("q", "v", "force")
+# What numpy, zipfile and zlib raise for files that are none of theirs, cut off or altered.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class MotionError(IdeomotorError):
@@ -34,6 +47,8 @@ class Motion:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.rate) and self.rate > 0.0):
             raise MotionError(f"rate={self.rate}, expected a positive rate [Hz]")
+        for name in _ARRAYS:  # copies: the caller's arrays stay writable
+            object.__setattr__(self, name, np.array(getattr(self, name), dtype=float))
         if self.q.ndim != 2 or len(self.q) < 2 or self.q.shape[1] not in (len(self.joints), len(self.joints) + 7):
             raise MotionError(
                 f"q has shape {self.q.shape}, expected (T+1, {len(self.joints)}), 7 more if the base floats"
@@ -48,6 +63,11 @@ class Motion:
                     f"{name} is not finite at step {int(np.argwhere(~np.isfinite(getattr(self, name)))[0, 0])}"
                 )
             getattr(self, name).setflags(write=False)
+        if self.floating_base:
+            norm = np.linalg.norm(self.q[:, 3:7], axis=1)
+            worst = int(np.abs(norm - 1.0).argmax())
+            if abs(norm[worst] - 1.0) > 1e-6:
+                raise MotionError(f"quaternion of state {worst} has norm {norm[worst]}, expected 1")
 
     @property
     def floating_base(self) -> bool:
@@ -93,7 +113,7 @@ def load_motion(path: Path | str) -> Motion:
         with np.load(path, allow_pickle=False) as file:
             links = tuple(file["contact_links"].tolist())
             return Motion(float(file["rate"]), tuple(file["joints"].tolist()), links, *(file[n] for n in _ARRAYS))
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, MotionError) as error:
+    except (*_UNREADABLE, MotionError) as error:
         raise MotionError(f"{path} is no target motion: {error}") from error
 
 

@@ -68,7 +68,7 @@ def controller_terms(
     seen, wanted = (s.next_velocity, s.next_force), (s.goal_velocity, s.goal_force)
     if goals == OBSERVED:
         both = outcome(*seen)
-        return term(both, *wanted), term(both, *seen)
+        return term(both, *wanted), term(both, *seen) if prediction else torch.zeros(())
     task = term(outcome(*wanted), *wanted)
     return task, term(outcome(*seen), *seen) if prediction else torch.zeros(())
 

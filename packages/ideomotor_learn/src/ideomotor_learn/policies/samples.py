@@ -20,7 +20,7 @@ class Samples:
 
     state: Tensor  # (N, x) as networks get it
     velocity: Tensor  # (N, nv)
-    free: Tensor  # (N, nv) rigid-body acceleration without effort
+    free: Tensor  # (N, nv) rigid-body rate of the velocities without effort, in the same axes
     per_effort: Tensor  # (N, nv, n) its derivative by the effort
     effort: Tensor  # (N, n)
     next_velocity: Tensor  # (N, nv) observed
@@ -51,7 +51,7 @@ def samples_from(episode: Episode, body: RigidBody, motion: Motion, gain: float)
         gain: of the goals' position error, see `ideomotor.policies.goals` [1/s].
     """
     q, v, floating = episode.q[:-1], episode.v[:-1], episode.floating_base
-    free, per_effort = body.affine_acceleration(q, v)
+    free, per_effort = body.velocity_rate(q, v)
     next_velocity, next_force = episode.v[1:].copy(), episode.force[1:]
     if floating:
         now, then = rotation_matrix(q[:, 3:7]), rotation_matrix(episode.q[1:, 3:7])

@@ -4,30 +4,27 @@ One iteration: run the controller, add what happened to all that happened before
 then the controller through it. Weights are kept; a run goes on where its folder ends.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from ideomotor.artefacts import Artefact
 from ideomotor.config import Config, value
-from ideomotor.data.experience import Episode, load_episode
+from ideomotor.data.experience import Episode
 from ideomotor.dynamics.rigid_body import RigidBody, RobotStructure
 from ideomotor.errors import IdeomotorError
 from ideomotor.policies.goals import position_error
-from ideomotor.policies.motion import Motion, load_motion
+from ideomotor.policies.motion import Motion
 from ideomotor_learn.dynamics.forward_model import ForwardModel, Scales, mlp
 from ideomotor_learn.policies.export import export_controller
+from ideomotor_learn.policies.hold import hold_effort
 from ideomotor_learn.policies.losses import EACH, OBSERVED, Controller, controller_terms, step_errors
+from ideomotor_learn.policies.run_folder import UNREADABLE, Run, holds_run, read_run, write_run
 from ideomotor_learn.policies.samples import Samples, join, samples_from
 
-_RUN, _WEIGHTS, _MOTION = "run.json", "weights.safetensors", "motion.npz"
 _PROGRESS_EVERY = 10  # updates
 
 
@@ -78,7 +75,7 @@ class ControllerTraining:
 
     Raises:
         DynamicsError: the URDF does not fit the structure.
-        TrainingError: the motion does not fit it.
+        TrainingError: the motion does not fit it, or a joint has no effort limit.
     """
 
     def __init__(self, config: ControllerConfig, urdf: str, structure: RobotStructure, motion: Motion) -> None:
@@ -90,9 +87,14 @@ class ControllerTraining:
             )
         self.config, self.urdf, self.structure, self.motion = config, urdf, structure, motion
         self.body = RigidBody(urdf, structure)
+        for name, limit in zip(structure.joints, self.body.effort_limit, strict=True):
+            if not 0.0 < limit < np.inf:
+                raise TrainingError(f"joint {name!r} has effort limit {limit}, expected one in the URDF [N m]")
         self.episodes: list[Episode] = []
         self.history: list[IterationMetrics] = []
         self._samples: list[Samples] = []
+        self._learned = 0  # episodes that the networks have learned from
+        self._saved = (Path(), 0)  # the folder, and how many of the episodes are in it
         self._scales: Scales | None = None
         torch.manual_seed(config.seed)
         self._build()
@@ -125,30 +127,48 @@ class ControllerTraining:
         Raises:
             TrainingError: the episode is another robot's, or at another rate.
         """
-        found = (episode.joints, episode.contact_links, episode.floating_base)
-        if found != (self.structure.joints, self.structure.contact_links, self.structure.floating_base):
-            raise TrainingError(f"the episode is of joints, contacts, floating base {found}; this robot has others")
-        if abs(episode.rate - self.motion.rate) > 0.01 * self.motion.rate:
-            raise TrainingError(f"the episode's rate is {episode.rate} Hz, expected {self.motion.rate} Hz")
-        samples = samples_from(episode, self.body, self.motion, self.config.position_gain)
-        self.episodes.append(episode)
-        self._samples.append(samples)
-        if self._scales is None:
+        return self.add_episodes([episode])
+
+    def add_episodes(self, episodes: Sequence[Episode]) -> IterationMetrics | None:
+        """Do the same for several episodes of one iteration; all of them are taken in, or none.
+
+        Raises:
+            TrainingError: an episode is another robot's, or at another rate.
+        """
+        for episode in episodes:
+            self._check(episode)
+        new = [self._take(episode) for episode in episodes]
+        if self._scales is None or not new:
             return None
-        metrics = self._measure(episode, samples)
+        metrics = self._measure(episodes, join(new))
         self.history.append(metrics)
         return metrics
 
-    def _measure(self, episode: Episode, samples: Samples) -> IterationMetrics:
+    def _check(self, episode: Episode) -> None:
+        found = (episode.joints, episode.contact_links, episode.floating_base)
+        expected = (self.structure.joints, self.structure.contact_links, self.structure.floating_base)
+        if found != expected:
+            raise TrainingError(f"the episode is of joints, contacts, floating base {found}; this robot has {expected}")
+        if abs(episode.rate - self.motion.rate) > 0.01 * self.motion.rate:
+            raise TrainingError(f"the episode's rate is {episode.rate} Hz, expected {self.motion.rate} Hz")
+
+    def _take(self, episode: Episode) -> Samples:
+        samples = samples_from(episode, self.body, self.motion, self.config.position_gain)
+        self.episodes.append(episode)
+        self._samples.append(samples)
+        return samples
+
+    def _measure(self, episodes: Sequence[Episode], samples: Samples) -> IterationMetrics:
         assert self._scales is not None
         errors = step_errors(self.model, samples, self._scales)
+        position = np.concatenate([tracking_error(e.q[1:], self.motion) for e in episodes])
         return IterationMetrics(
             iteration=len(self.history),
             prediction_error=float(errors.prediction.mean()),
             task_error=float(errors.task.mean()),
             performance_error=float(errors.performance.mean()),
             bound_holds=errors.bound_holds,
-            position_error=float(tracking_error(episode.q[1:], self.motion).mean()),
+            position_error=float(position.mean()),
             transitions=self.transitions,
             robot_seconds=self.transitions / self.motion.rate,
         )
@@ -167,17 +187,22 @@ class ControllerTraining:
         if not self._samples:
             raise TrainingError("no experience yet: add an episode first")
         c, data = self.config, join(self._samples)
-        self._scales = self._scales_of(data)
+        self._scales, self._learned = self._scales_of(data), len(self.episodes)
         rng = np.random.default_rng((c.seed, len(self.episodes)))  # so that a resumed run takes the same batches
         for update in range(2 * c.updates):
+            self._set_learning_rate(update % c.updates / c.updates)
             rows = torch.from_numpy(rng.integers(0, len(data), min(c.batch, len(data))))
-            loss = (
-                self._update_model(data.take(rows)) if update < c.updates else self._update_controller(data.take(rows))
-            )
-            if not np.isfinite(loss):
-                raise TrainingError(f"the loss is {loss} after {update} updates: the learning diverged")
+            step = self._update_model if update < c.updates else self._update_controller
+            if not step(data.take(rows)):
+                raise TrainingError(f"the loss is not finite after {update} updates: the learning diverged")
             if update % _PROGRESS_EVERY == 0:
                 yield update / (2 * c.updates)
+
+    def _set_learning_rate(self, share: float) -> None:
+        """Let the rate fall within an iteration: the controller that runs next is a settled one."""
+        for optimiser in (self._model_optimiser, self._controller_optimiser):
+            for group in optimiser.param_groups:
+                group["lr"] = self.config.learning_rate * (1.0 - 0.95 * share)
 
     def _scales_of(self, data: Samples) -> Scales:
         # The least spread counts while the robot has hardly moved.
@@ -189,30 +214,23 @@ class ControllerTraining:
             effort=torch.as_tensor(self.body.effort_limit, dtype=torch.float32),
         )
 
-    def _update_model(self, batch: Samples) -> float:
+    def _update_model(self, batch: Samples) -> bool:
         assert self._scales is not None
         b = batch
         velocity, force = self.model(b.state, b.velocity, b.free, b.per_effort, b.effort, self._scales)
         loss = ((velocity - b.next_velocity) / self._scales.change).square().mean()
         if force.shape[-1]:
             loss = loss + ((force - b.next_force) / 10.0).square().mean()
-        self._model_optimiser.zero_grad()
-        loss.backward()
-        self._model_optimiser.step()
-        return loss.item()
+        return _step(self._model_optimiser, loss)
 
-    def _update_controller(self, batch: Samples) -> float:
+    def _update_controller(self, batch: Samples) -> bool:
         assert self._scales is not None
         c = self.config
         task, prediction = controller_terms(
             self.controller, self.model, batch, self._scales, goals=c.goals, prediction=c.prediction_weight > 0.0
         )
         loss = task + c.prediction_weight * prediction
-        self._controller_optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.controller.parameters(), 1.0)
-        self._controller_optimiser.step()
-        return loss.item()
+        return _step(self._controller_optimiser, loss, list(self.controller.parameters()))
 
     def export(self, folder: Path) -> Artefact:
         """Write the controller as an artefact, whole or not at all.
@@ -234,29 +252,30 @@ class ControllerTraining:
             position_gain=self.config.position_gain,
             training=asdict(self.config),
             metrics=metrics,
-            episodes=self.episodes,
+            episodes=self.episodes[: self._learned],
         )
 
     def save(self, folder: Path) -> None:
-        """Write all that `resume` needs; what was there stays until the new is complete."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for i, episode in enumerate(self.episodes):
-            path = folder / f"episode_{i:03d}.npz"
-            if not path.exists():
-                episode.save(path)
-        if not (folder / _MOTION).exists():
-            self.motion.save(folder / _MOTION)
-            (folder / "robot.urdf").write_text(self.urdf, encoding="utf-8")
-        temporary = folder / f".{_WEIGHTS}"
-        run = {
-            "config": asdict(self.config),
-            "structure": asdict(self.structure),
-            "episodes": len(self.episodes),
-            "history": [asdict(m) for m in self.history],
-        }
-        # One file holds weights and record: a run is never half an iteration ahead of itself.
-        save_file(self._tensors(), temporary, metadata={_RUN: json.dumps(run)})
-        temporary.replace(folder / _WEIGHTS)
+        """Write all that `resume` needs; what was there stays until the new is complete.
+
+        Raises:
+            TrainingError: another run is in ``folder``.
+        """
+        there, (place, kept) = holds_run(folder), self._saved
+        if there and folder.absolute() != place:
+            raise TrainingError(f"{folder} holds another run, expected a new folder, or to resume that run")
+        run = Run(
+            config=asdict(self.config),
+            urdf=self.urdf,
+            structure=self.structure,
+            motion=self.motion,
+            episodes=self.episodes,
+            learned=self._learned,
+            history=[asdict(m) for m in self.history],
+            tensors=self._tensors(),
+        )
+        write_run(folder, run, kept=kept if there else 0)
+        self._saved = folder.absolute(), len(self.episodes)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         tensors: dict[str, torch.Tensor] = {}
@@ -271,33 +290,25 @@ class ControllerTraining:
 
     @classmethod
     def resume(cls, folder: Path) -> "ControllerTraining":
-        """Return the run that was last saved to ``folder``.
+        """Return the run that was last saved to ``folder``; it goes on as it would have.
 
         Raises:
             TrainingError: there is none, or it cannot be read.
         """
-        path = folder / _WEIGHTS
         try:
-            with path.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-            run, tensors = json.loads(header["__metadata__"][_RUN]), load_file(path)
-            structure: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in run["structure"].items()}
-            urdf = (folder / "robot.urdf").read_text(encoding="utf-8")
-            motion = load_motion(folder / _MOTION)
-            training = cls(ControllerConfig(**run["config"]), urdf, RobotStructure(**structure), motion)
-            training._restore(tensors)
-            for i in range(run["episodes"]):
-                training._take(load_episode(folder / f"episode_{i:03d}.npz"))
-            training.history = [IterationMetrics(**m) for m in run["history"]]
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, IdeomotorError) as error:
+            run = read_run(folder)
+            training = cls(ControllerConfig(**run.config), run.urdf, run.structure, run.motion)
+            training._restore(run.tensors)
+            for episode in run.episodes:
+                training._take(episode)
+            training._learned = run.learned
+            training.history = [IterationMetrics(**m) for m in run.history]
+        except (*UNREADABLE, IdeomotorError) as error:
             raise TrainingError(f"{folder}: no run to resume: {error}") from error
+        training._saved = folder.absolute(), len(training.episodes)
         return training
 
-    def _take(self, episode: Episode) -> None:
-        self.episodes.append(episode)
-        self._samples.append(samples_from(episode, self.body, self.motion, self.config.position_gain))
-
-    def _restore(self, tensors: dict[str, torch.Tensor]) -> None:
+    def _restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
         def of(prefix: str) -> dict[str, torch.Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
@@ -311,28 +322,30 @@ class ControllerTraining:
             for key, tensor in of(f"{name}_optimiser.").items():
                 i, field = key.split(".", 1)
                 moments.setdefault(int(i), {})[field] = tensor
+            shapes = {i: p.shape for i, p in enumerate(module.parameters())} if "scales.mean" in tensors else {}
+            if {i: m["exp_avg"].shape for i, m in moments.items()} != shapes:
+                raise ValueError(f"{name}_optimiser does not fit the networks")
             groups = optimiser.state_dict()["param_groups"]
             optimiser.load_state_dict({"state": moments, "param_groups": groups})
         if "scales.mean" in tensors:
             self._scales = Scales(**of("scales."))
 
     def first_effort(self, q: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Return efforts (N, n) that hold N robots about the motion's first posture, for the first episode.
-
-        Joint stiffness and damping from the nominal inertia, and of a fixed base its weight.
-        """
-        n, start = self.body.n, self.motion.q[:1]
-        inertia = np.diag(self.body.mass_matrix(start[0]))[-n:]
-        if self.structure.floating_base:
-            inertia = np.maximum(inertia, 3.0 / _STIFFNESS)  # a leg that stands moves more than itself
-        weight = np.zeros((len(q), n))
-        if not self.structure.floating_base:
-            weight = np.stack([self.body.bias(row, np.zeros(self.body.nv)) for row in q])
-        effort = weight + inertia * (_STIFFNESS * (start[:, -n:] - q[:, -n:]) - _DAMPING * v[:, -n:])
-        return np.clip(effort, -self.body.effort_limit, self.body.effort_limit)
+        """Return efforts (N, n) that hold N robots about the motion's first posture, for the first episode."""
+        return hold_effort(self.body, self.motion.q[0], q, v)
 
 
-_STIFFNESS, _DAMPING = 100.0, 15.0  # [1/s^2], [1/s] by the inertia
+def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, clipped: Sequence[torch.nn.Parameter] = ()) -> bool:
+    """Take a step; False, and nothing has changed, if the loss or its gradient is not finite."""
+    optimiser.zero_grad()
+    loss.backward()
+    if clipped:
+        torch.nn.utils.clip_grad_norm_(clipped, 1.0)
+    gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+    if not all(bool(torch.isfinite(g).all()) for g in (loss, *gradients)):
+        return False
+    optimiser.step()
+    return True
 
 
 def tracking_error(q: np.ndarray, motion: Motion) -> np.ndarray:
