@@ -32,7 +32,7 @@ class LearnedController:
         self.artefact, self.body, self.structure = artefact, body, body.structure
         manifest = artefact.manifest
         self.rate = manifest.rate
-        self._gain = float(manifest.extra["position_gain"])
+        self.position_gain = float(manifest.extra["position_gain"])
         self._semi_parametric = bool(manifest.extra["semi_parametric"])
         self._policy = create_session(artefact.path(POLICY), provider, threads=1)
         self._model = create_session(artefact.path(FORWARD_MODEL), provider, threads=1)
@@ -76,7 +76,12 @@ class LearnedController:
             Shape (N, n) [N m] or [N]. NaN where a network gave NaN: the safety gate refuses it.
         """
         steps = np.broadcast_to(np.asarray(step), (len(q),))
-        wanted, wanted_force = next_goal(self.motion, steps, q, self._gain)
+        return self.effort_towards(*next_goal(self.motion, steps, q, self.position_gain), q, v, force)
+
+    def effort_towards(
+        self, wanted: np.ndarray, wanted_force: np.ndarray, q: np.ndarray, v: np.ndarray, force: np.ndarray
+    ) -> np.ndarray:
+        """Return the efforts (N, n) for a wanted next velocity (N, nv) and contact forces in the base's axes (N, 3c)."""
         state = observe(q, v, force, floating_base=self.structure.floating_base)
         seen = np.concatenate([state, wanted - v, wanted_force], axis=-1).astype(np.float32)
         (effort,) = self._policy.run(["effort"], {"observation": seen})
