@@ -6,7 +6,9 @@ the same stamp; commands are stamped with the state that they answer, and an epi
 first command and ends with the one after its last.
 """
 
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +36,20 @@ _TYPES = {
     _COMMANDS: "trajectory_msgs/msg/JointTrajectory",
     _MARKS: "std_msgs/msg/String",
 }
+# What numpy, zipfile and zlib raise at files that are not theirs, cut off or altered.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _GAP = 1.5  # periods between two states that are still one step
 
 
@@ -131,7 +147,7 @@ def load_episode(path: Path) -> Episode:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             content: dict[str, Any] = {f.name: file[f.name] for f in fields(Episode)}
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise ExperienceError(f"{path}: no episode: {error}") from error
     try:
         content |= {key: tuple(content[key].tolist()) for key in ("joints", "contact_links")}

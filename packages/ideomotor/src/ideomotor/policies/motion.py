@@ -1,28 +1,15 @@
 """Target motions: what a controller shall make the robot do, state by state."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 
+from ideomotor.data.experience import UNREADABLE
 from ideomotor.errors import IdeomotorError
 
 _ARRAYS = ("q", "v", "force")
-# What numpy, zipfile and zlib raise for files that are none of theirs, cut off or altered.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 class MotionError(IdeomotorError):
@@ -110,10 +97,10 @@ def load_motion(path: Path | str) -> Motion:
         MotionError: the file cannot be read, lacks an array, or holds no motion.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             links = tuple(file["contact_links"].tolist())
             return Motion(float(file["rate"]), tuple(file["joints"].tolist()), links, *(file[n] for n in _ARRAYS))
-    except (*_UNREADABLE, MotionError) as error:
+    except (*UNREADABLE, MotionError) as error:
         raise MotionError(f"{path} is no target motion: {error}") from error
 
 
