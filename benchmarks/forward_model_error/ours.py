@@ -1,0 +1,109 @@
+"""Our controllers and their ablations: `TASK_perf_error*`, what the last iteration's errors were, how Solo12 walks.
+
+Also who differs from ours in one thing only and learns in the same loop: the fully neural forward model, and the
+regression of efforts on observed next states (inverse dynamics).
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.forward_model_error.cases import FIRST_NOISE, FIRST_STEPS, Case, Judged, Options, open_case
+from benchmarks.runner import Cases
+from ideomotor.policies.learned import LearnedController
+from ideomotor_learn.policies.losses import EACH, OBSERVED
+from ideomotor_learn.policies.samples import Samples
+from ideomotor_learn.policies.training import ControllerConfig, ControllerTraining
+
+OURS, INVERSE_DYNAMICS = "", "_inverse_dynamics"
+ABLATION: Mapping[str, dict[str, object]] = {  # by what its keys end with
+    OURS: {"goals": EACH},
+    "_task_only": {"goals": EACH, "prediction_weight": 0.0},
+    "_published": {"goals": OBSERVED},
+    "_published_task_only": {"goals": OBSERVED, "prediction_weight": 0.0},
+}
+RELATIVES: Mapping[str, dict[str, object]] = {"_neural_model": {"semi_parametric": False}, INVERSE_DYNAMICS: {}}
+WALK = "solo12_walk"
+
+
+class InverseDynamicsTraining(ControllerTraining):
+    """The same loop and network, but the controller learns which effort had led to the next state that was observed."""
+
+    def _update_controller(self, batch: Samples) -> float:
+        assert self._scales is not None
+        s, scales = batch, self._scales
+        effort = self.controller(s.state, s.next_velocity - s.velocity, s.next_force, scales)
+        loss = ((effort - s.effort) / scales.effort).square().mean()
+        self._controller_optimiser.zero_grad()
+        loss.backward()
+        self._controller_optimiser.step()
+        return loss.item()
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A run of the iterations."""
+
+    training: ControllerTraining
+    first: Judged  # after the first iteration's learning, from the hold alone
+    last: Judged
+
+
+def learn(case: Case, seed: int, iterations: int, variant: str = OURS) -> Learned:
+    """Run the iterations: learn, export, run the exported controller once with exploration, add the episode.
+
+    The last episode counts as data used, and only measures the last iteration's controller.
+    """
+    changes = {**ABLATION, **RELATIVES}[variant]
+    config = ControllerConfig(seed=seed, noise=case.noise, **changes)  # type: ignore[arg-type]
+    make = InverseDynamicsTraining if variant == INVERSE_DYNAMICS else ControllerTraining
+    training = make(config, case.urdf, case.structure, case.motion)
+    rng = np.random.default_rng([seed, 0])
+    training.add_episode(case.episode(lambda _, q, v, f: training.first_effort(q, v), FIRST_STEPS, FIRST_NOISE, rng))
+    first = None
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(iterations):
+            training.fit()
+            training.export(Path(folder, "controller"))
+            controller = LearnedController.load(Path(folder, "controller"), case.urdf)
+            first = first or case.judge(controller.effort, seed)
+            training.add_episode(case.episode(controller.effort, case.steps, case.noise, rng))
+    assert first is not None
+    return Learned(training, first, case.judge(controller.effort, seed))
+
+
+def measure(options: Options, name: str, variant: str, seed: int) -> dict[str, Cases]:
+    """Return the cases of one training."""
+    torch.set_num_threads(1)
+    case = open_case(options, name)
+    learned = learn(case, seed, options.iterations, variant)
+    newest, key = learned.training.history[-1], f"{name}_perf_error{variant}"
+    found = {
+        key: learned.last.perf_error,
+        f"{key}_task_error": newest.task_error,
+        f"{key}_prediction_error": newest.prediction_error,
+    }
+    cases: dict[str, Cases] = {key: [(seed, value)] for key, value in found.items()}
+    if variant != INVERSE_DYNAMICS:  # it minimises neither error
+        cases["bound_holds_pct"] = [(seed, 100.0 * m.bound_holds) for m in learned.training.history]
+    if variant == OURS:
+        cases |= _of_ours(options, name, learned, seed)
+    return cases
+
+
+def _of_ours(options: Options, name: str, learned: Learned, seed: int) -> dict[str, Cases]:
+    last = learned.last
+    cases: dict[str, Cases] = {"transitions": [(seed, float(learned.training.transitions))]}
+    if name == options.arm:
+        cases["arm_perf_first_over_last"] = [(seed, learned.first.perf_error / last.perf_error)]
+    if name == WALK:
+        cases |= {
+            "solo12_success_pct": [(seed, 100.0 * float(x)) for x in last.success],
+            "solo12_contact_agreement_pct": [(seed, 100.0 * float(x)) for x in last.contact_agreement],
+            "solo12_displacement_ratio": [(seed, float(x)) for x in last.displacement_ratio],
+        }
+    return cases
