@@ -14,6 +14,7 @@ from ideomotor_sim.errors import SimulationError
 from ideomotor_sim.gait import SOLO12
 from ideomotor_sim.robots import Robot
 from ideomotor_sim.rollouts import RolloutConfig, Rollouts
+from ideomotor_sim.video import VideoConfig, write_video
 from ideomotor_sim.world_model import WorldConfig, effort_config
 
 _IIWA7_EFFORT = (176.0, 176.0, 110.0, 110.0, 110.0, 40.0, 40.0)  # [N m]
@@ -122,3 +123,13 @@ def starts(task: EffortTask, motion: Motion, count: int, rng: np.random.Generato
     n = len(motion.joints)
     q[:, -n:] += task.start_spread * rng.normal(size=(count, n))
     return q, v
+
+
+def task_video(task: EffortTask, folder: Path, path: Path, q: np.ndarray, motion: Motion) -> None:
+    """Write what a robot did, states (T, nq), as MP4 in slow motion, with the target motion as a ghost.
+
+    Raises:
+        SimulationError: the file cannot be written.
+    """
+    config = VideoConfig(speed=0.25)
+    write_video(path, task_robot(task, folder), task_world(task), q, motion.rate, target=motion.q, config=config)

@@ -121,6 +121,11 @@ class ControllerTraining:
         """Steps of experience so far."""
         return sum(e.steps for e in self.episodes)
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the networks have learned from all experience."""
+        return self._learned == len(self.episodes) > 0
+
     def add_episode(self, episode: Episode) -> IterationMetrics | None:
         """Take in what the robot did; return the errors of a learned controller's episode, None for the first one.
 
@@ -193,8 +198,8 @@ class ControllerTraining:
             self._set_learning_rate(update % c.updates / c.updates)
             rows = torch.from_numpy(rng.integers(0, len(data), min(c.batch, len(data))))
             step = self._update_model if update < c.updates else self._update_controller
-            if not step(data.take(rows)):
-                raise TrainingError(f"the loss is not finite after {update} updates: the learning diverged")
+            if not np.isfinite(loss := step(data.take(rows))):
+                raise TrainingError(f"the loss is {loss} after {update} updates: the learning diverged")
             if update % _PROGRESS_EVERY == 0:
                 yield update / (2 * c.updates)
 
@@ -214,7 +219,7 @@ class ControllerTraining:
             effort=torch.as_tensor(self.body.effort_limit, dtype=torch.float32),
         )
 
-    def _update_model(self, batch: Samples) -> bool:
+    def _update_model(self, batch: Samples) -> float:
         assert self._scales is not None
         b = batch
         velocity, force = self.model(b.state, b.velocity, b.free, b.per_effort, b.effort, self._scales)
@@ -223,7 +228,7 @@ class ControllerTraining:
             loss = loss + ((force - b.next_force) / 10.0).square().mean()
         return _step(self._model_optimiser, loss)
 
-    def _update_controller(self, batch: Samples) -> bool:
+    def _update_controller(self, batch: Samples) -> float:
         assert self._scales is not None
         c = self.config
         task, prediction = controller_terms(
@@ -335,17 +340,17 @@ class ControllerTraining:
         return hold_effort(self.body, self.motion.q[0], q, v)
 
 
-def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, clipped: Sequence[torch.nn.Parameter] = ()) -> bool:
-    """Take a step; False, and nothing has changed, if the loss or its gradient is not finite."""
+def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, clipped: Sequence[torch.nn.Parameter] = ()) -> float:
+    """Take a step and return the loss; NaN, and nothing has changed, if it or its gradient is not finite."""
     optimiser.zero_grad()
     loss.backward()
     if clipped:
         torch.nn.utils.clip_grad_norm_(clipped, 1.0)
     gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
     if not all(bool(torch.isfinite(g).all()) for g in (loss, *gradients)):
-        return False
+        return float("nan")
     optimiser.step()
-    return True
+    return loss.item()
 
 
 def tracking_error(q: np.ndarray, motion: Motion) -> np.ndarray:
