@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 PREFERENCE = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 # ONNX Runtime's errors have no common base of their own, and its message is all that tells them apart.
-_SESSION_ERRORS = (
+SESSION_ERRORS = (
     ort_errors.EPFail,
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -85,7 +85,7 @@ def create_session(
     providers = list(dict.fromkeys((wanted, "CPUExecutionProvider")))
     try:
         session = onnxruntime.InferenceSession(source, options, providers=providers)
-    except _SESSION_ERRORS as error:
+    except SESSION_ERRORS as error:
         raise InferenceError(f"{shown}: ONNX Runtime cannot load it: {error}") from error
     active = session.get_providers()[0]  # a provider that is compiled in may still fail to start (no GPU, no CUDA)
     if active != wanted:
@@ -121,7 +121,7 @@ def warm_up(session: onnxruntime.InferenceSession, *, axes: Mapping[str, int] | 
         start = time.perf_counter()
         try:
             session.run(None, feed)
-        except _SESSION_ERRORS as error:
+        except SESSION_ERRORS as error:
             shapes = {name: array.shape for name, array in feed.items()}
             raise InferenceError(f"warm-up with inputs {shapes} failed: {error}") from error
         duration = time.perf_counter() - start

@@ -8,7 +8,7 @@ import numpy as np
 from ideomotor.artefacts import Artefact, ArtefactError, load_artefact
 from ideomotor.dynamics.rigid_body import DynamicsError, RigidBody, RobotStructure
 from ideomotor.dynamics.rotations import rotation_matrix, to_world
-from ideomotor.inference import create_session, warm_up
+from ideomotor.inference import SESSION_ERRORS, create_session, warm_up
 from ideomotor.policies.goals import next_goal, observe
 from ideomotor.policies.motion import Motion, MotionError
 
@@ -81,7 +81,7 @@ class LearnedController:
     def effort_towards(
         self, wanted: np.ndarray, wanted_force: np.ndarray, q: np.ndarray, v: np.ndarray, force: np.ndarray
     ) -> np.ndarray:
-        """Return the efforts (N, n) for a wanted next velocity (N, nv) and contact forces in the base's axes (N, 3c)."""
+        """Return the efforts (N, n) for a wanted next velocity (N, nv) and contact forces (N, 3c) in the base axes."""
         state = observe(q, v, force, floating_base=self.structure.floating_base)
         seen = np.concatenate([state, wanted - v, wanted_force], axis=-1).astype(np.float32)
         (effort,) = self._policy.run(["effort"], {"observation": seen})
@@ -109,7 +109,10 @@ class LearnedController:
 
     def _read_motion(self, steps: int) -> Motion:
         session = create_session(self.artefact.path(MOTION), "CPUExecutionProvider", threads=1)
-        arrays = session.run(None, {"step": np.arange(steps + 1)})
+        try:
+            arrays = session.run(None, {"step": np.arange(steps + 1)})
+        except SESSION_ERRORS as error:
+            raise ArtefactError(f"{self.artefact.path(MOTION)}: it has no {steps + 1} states: {error}") from error
         q, v = (array.astype(float) for array in arrays[:2])
         force = arrays[2].astype(float) if self.structure.contact_links else np.zeros((len(q), 0))
         try:
@@ -126,6 +129,11 @@ def _structure(artefact: Artefact) -> RobotStructure:
             raise ArtefactError(
                 f"{where}: extra.{name} is {found!r}, expected {' or '.join(k.__name__ for k in kinds)}"
             )
+    for name, kinds in (("contact_links", (str,)), ("rotor_inertia", (int, float))):
+        if not all(isinstance(item, kinds) and not isinstance(item, bool) for item in extra[name]):
+            raise ArtefactError(f"{where}: extra.{name} is {extra[name]!r}, expected a list of {kinds[-1].__name__}")
+    if not 0.0 <= extra["position_gain"] < float("inf"):
+        raise ArtefactError(f"{where}: extra.position_gain is {extra['position_gain']}, expected at least 0 [1/s]")
     if extra["steps"] < 1:
         raise ArtefactError(f"{where}: extra.steps is {extra['steps']}, expected at least 1")
     return RobotStructure(
