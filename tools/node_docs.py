@@ -28,6 +28,10 @@ NODES = (
     "reward_learner",
     "learn_reward",
     "reward_use",
+    "policy_controller",
+    "run_policy",
+    "controller_trainer",
+    "train_controller",
 )
 
 

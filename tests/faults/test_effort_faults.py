@@ -55,7 +55,7 @@ class Controller:
 
 def test_a_robot_that_falls_is_damped_until_it_stands_again(graph: Graph, start: Start) -> None:
     controller = Controller(graph)
-    start("solo12", gate=True)
+    start("solo12_effort", gate=True)
     controller.wait_until_held()
     controller.effort = np.zeros(12)  # legs give way
     controller.wait_for_fault("fallen: base")
@@ -97,7 +97,7 @@ def test_a_controller_that_gives_nan_leaves_the_arm_held(graph: Graph, start: St
 
 def test_a_controller_that_stops_in_the_middle_leaves_the_robot_standing(graph: Graph, start: Start) -> None:
     controller = Controller(graph)
-    node = start("solo12", gate=True, lockstep=0.3)
+    node = start("solo12_effort", gate=True, lockstep=0.3)
     controller.wait_until_held()
     controller.effort = np.array(controller.joints.last.effort)  # what holds it now
     graph.spin_until(lambda: controller.status.last.message == "following commands")

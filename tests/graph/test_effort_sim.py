@@ -25,7 +25,7 @@ from ideomotor_nodes.safety_gate import SafetyGateNode
 from tests.graph.conftest import Graph
 
 CONFIG = Path("ros2_ws/src/ideomotor_bringup/config")
-URDF = {"solo12": "urdf/solo12.urdf.xacro", "iiwa7_effort": "urdf/iiwa7.urdf.xacro"}
+URDF = {"solo12_effort": "urdf/solo12.urdf.xacro", "iiwa7_effort": "urdf/iiwa7.urdf.xacro"}
 COMMANDS = "forward_effort_controller/commands"
 
 
@@ -52,7 +52,7 @@ Start = Callable[..., MujocoSimNode]
 def start(graph: Graph) -> Start:
     """Start a simulation with changed parameters, and the gate if asked for."""
 
-    def start(robot: str = "solo12", *, gate: bool = False, **changes: Any) -> MujocoSimNode:
+    def start(robot: str = "solo12_effort", *, gate: bool = False, **changes: Any) -> MujocoSimNode:
         settings = {"urdf": URDF[robot], "real_time_factor": 0.0, "lockstep": 5.0} | changes
         node = MujocoSimNode(parameter_overrides=overrides(robot, "mujoco_sim", **settings))
         if gate:

@@ -29,7 +29,7 @@ FORBIDDEN = {
 }
 NODES = REPOSITORY / "ros2_ws/src/ideomotor_nodes/ideomotor_nodes"
 SIMULATOR_NODES = {"mujoco_sim"}  # these alone may import the simulator
-LEARNER_NODES = {"reward_learner_goal"}  # these alone may import what learns
+LEARNER_NODES = {"reward_learner_goal", "controller_trainer_goal"}  # these alone may import what learns
 
 
 def modules_of(package: str) -> list[str]:

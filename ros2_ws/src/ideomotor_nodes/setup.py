@@ -5,20 +5,24 @@ from setuptools import setup
 PACKAGE = "ideomotor_nodes"
 NODES = (
     "body_schema",
+    "controller_trainer",
     "demonstrate",
     "experience_recorder",
     "keypoint_detector",
     "learn_reward",
     "mujoco_sim",
     "player",
+    "policy_controller",
     "recorder",
     "reward_learner",
     "reward_use",
     "robot_state_publisher",
+    "run_policy",
     "safety_gate",
     "tip_controller",
     "replay",
     "tool_use",
+    "train_controller",
     "viewer",
 )
 
