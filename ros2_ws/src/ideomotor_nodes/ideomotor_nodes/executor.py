@@ -114,7 +114,8 @@ class StreamExecutor(SingleThreadedExecutor):
 
     def _receive(self, subscription: Any) -> None:  # noqa: ANN401 - rclpy is untyped
         informed = subscription._callback_type is Subscription.CallbackType.WithMessageInfo
-        for _ in range(_BATCH):
+        # No more than can wait: in a fast loop, the answer to what a callback sent would be taken before all else.
+        for _ in range(min(_BATCH, subscription.qos_profile.depth or _BATCH)):
             taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
             if taken is None:
                 return
