@@ -1,8 +1,10 @@
 """Policy controller: runs learned controllers at the rate of the robot's states, through the safety gate."""
 
+import os
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -53,6 +55,12 @@ class PolicyControllerConfig(NodeConfig, ExecutionConfig):
     approach_tolerance: float = value(
         0.005, "How far a joint may be from the start when an arm is there [rad].", ge=1e-4, le=0.5
     )
+    realtime_priority: int = value(
+        0,
+        "Priority of the node's threads under SCHED_FIFO, which needs the permission; 0: an ordinary process.",
+        ge=0,
+        le=98,
+    )
     settle_time: float = value(6.0, "Longest time for that after the way [s].", ge=0.1, le=60.0)
 
 
@@ -98,7 +106,9 @@ class PolicyControllerNode(LifecycleNode[PolicyControllerConfig]):
     def activate(self) -> None:
         """Watch over what comes in."""
         assert self._goal is not None
-        self.create_steady_timer(self.config.state_timeout / 2.0, self._goal.on_timer)
+        if self.config.realtime_priority:
+            _schedule(self.config.realtime_priority)
+        self._goal.activate()
 
     def deactivate(self) -> None:
         """End the goal; the gate holds the robot."""
@@ -154,6 +164,17 @@ class PolicyControllerNode(LifecycleNode[PolicyControllerConfig]):
         if incomplete and self.assembler.missing != "joint_states":
             return Report(WARN, f"joint states without {self.assembler.missing} of their stamp: not answered", values)
         return Report(report.level, report.message, values)
+
+
+def _schedule(priority: int) -> None:
+    """Put all threads of the process under SCHED_FIFO: those of DDS, too, which take messages in and wake the node."""
+    try:
+        for thread in Path("/proc/self/task").iterdir():
+            os.sched_setscheduler(int(thread.name), os.SCHED_FIFO, os.sched_param(priority))
+    except OSError as error:
+        raise ParameterError(
+            f"realtime_priority={priority}: {error}; expected 0, or the permission (rtprio)"
+        ) from error
 
 
 def main(args: list[str] | None = None) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ideomotor_nodes.policy_controller import PolicyControllerNode
 
 _FEEDBACK_EVERY = 25  # steps
+_SOON = 0.02  # [s] from a goal to its first step, unless a state comes first
 _SAME = 1.5  # periods between two states that follow each other
 _Result = RunPolicy.Result
 
@@ -41,7 +42,14 @@ class RunGoal:
         self._out = PolicyOutputs(node, c.joints, "base_link" if c.floating_base else "")
         self._execution: Execution | None = None
         self._approach: Approach | None = None
+        self._prepared: tuple[Execution, LearnedController | PostureHold, RigidBody] | None = None
         self._episode, self._last, self._told = "", 0.0, ""
+
+    def activate(self) -> None:
+        """Create the timers."""
+        node = self._node
+        node.create_steady_timer(node.config.state_timeout / 2.0, self.on_timer)
+        self._soon = node.create_timer(_SOON, self._begin, clock=node.steady_clock, autostart=False)
 
     def abandon(self, reason: str) -> None:
         """End the running goal, if any."""
@@ -70,13 +78,28 @@ class RunGoal:
         if node.body is None:
             raise GoalError(_Result.NO_STATE, "no robot_description that fits yet")
         controller = self._controller(goal, node.body)
-        execution = self._execute(goal, controller, node.body)
+        self._prepared = self._execute(goal, controller, node.body), controller, node.body
+        self._episode = goal.episode
+        self._soon.reset()
+
+    def _begin(self) -> None:
+        """Begin with the newest state: what had come when the goal came has been taken by now."""
+        self._soon.cancel()
+        node, prepared, self._prepared = self._node, self._prepared, None
+        if prepared is None:
+            return
         state, age = node.state, node.state_age
         if state is None or age > node.config.state_timeout:
             what = "no state yet" if state is None else f"the newest state is {age:.3f} s old"
-            raise GoalError(_Result.NO_STATE, f"{what}: nothing on {node.assembler.missing} that fits")
-        self._approach = self._way(execution.motion, controller, node.body, state)
-        self._execution, self._episode, self._last = execution, goal.episode, -math.inf
+            self._finish(_Result.NO_STATE, f"{what}: nothing on {node.assembler.missing} that fits")
+            return
+        execution, controller, body = prepared
+        try:
+            self._approach = self._way(execution.motion, controller, body, state)
+        except GoalError as error:
+            self._finish(error.error_code, str(error))
+            return
+        self._execution, self._last = execution, -math.inf
         self._ticks.restart()
         gc.collect()
         gc.disable()  # searching for garbage takes longer than a tick may
@@ -159,6 +182,9 @@ class RunGoal:
 
     def on_state(self, state: RobotState, arrived: int) -> None:
         """Answer a state; ``arrived`` is when it came [ns since 1970]."""
+        if self._prepared is not None:
+            self._begin()
+            return
         if self._execution is None or state.time <= self._last:
             return
         if self._server.cancel_requested:
@@ -229,7 +255,8 @@ class RunGoal:
 
     def on_gate(self) -> None:
         """End when the gate holds the robot."""
-        if self._execution is not None and self._node.gate_fault:
+        running = self._execution is not None or self._prepared is not None
+        if running and self._node.gate_fault:
             self._finish(_Result.GATE_FAULT, f"the safety gate holds: {self._node.gate_fault}")
 
     def on_timer(self) -> None:
@@ -258,7 +285,7 @@ class RunGoal:
             self._told = message or f"ran {summary.steps} steps"
             ticks = f"ticks p99 {1e3 * self._ticks.p99:.2f} ms, {self._ticks.missed} states not answered in time"
             self._node.get_logger().info(f"{self._told}; {ticks}")
-        self._execution = self._approach = None
+        self._execution = self._approach = self._prepared = None
         self._server.finish(result)
 
 
