@@ -36,7 +36,7 @@ class TrainingError(IdeomotorError):
 class ControllerConfig(Config):
     """How a controller is learned; the published sizes and what differs from them: docs/forward_model_error.md."""
 
-    position_gain: float = value(15.0, "How fast the goal closes in on the motion's position [1/s].", ge=0.0, le=200.0)
+    position_gain: float = value(20.0, "How fast the goal closes in on the motion's position [1/s].", ge=0.0, le=200.0)
     prediction_weight: float = value(
         1.0, "Of the prediction error in the loss; 0: the task term alone.", ge=0.0, le=100.0
     )
