@@ -61,7 +61,7 @@ def summarise(cases: dict[str, Cases]) -> dict[str, Metric]:
         elif key.endswith("_pct"):
             metrics[key] = metric(values, "%", mean)
         elif "_perf_error" in key:
-            of_state = key.endswith(("_task_error", "_prediction_error"))
+            of_state = key.endswith(("_task_error", "_prediction_error", "_step_error", "_believed_error"))
             metrics[key] = metric(values, "1" if of_state else "rad" if key.startswith("arm_") else "rad, m", mean)
         else:
             metrics[key] = metric(values, "ms" if key.endswith("_ms") else "1", median)

@@ -13,6 +13,7 @@ from ideomotor.data.experience import Episode
 from ideomotor.dynamics.rigid_body import RigidBody, RobotStructure
 from ideomotor.errors import IdeomotorError
 from ideomotor.policies.motion import Motion
+from ideomotor_learn.policies.hold import hold_effort
 from ideomotor_learn.policies.training import tracking_error, with_noise
 from ideomotor_sim.effort_tasks import EffortTask, effort_task, starts, task_motion, task_robot, task_rollouts
 from ideomotor_sim.rollouts import Policy, Rollouts
@@ -20,7 +21,7 @@ from ideomotor_sim.rollouts import Policy, Rollouts
 TASKS = ("arm_reach", "arm_track", "solo12_stand", "solo12_step", "solo12_walk")
 MOTIONS, ROBOTS = Path("artefacts/motions"), Path("urdf")
 RATE = 250.0  # [Hz]
-ITERATIONS = 15
+ITERATIONS, ARM_ITERATIONS = 15, 8  # an arm needs half as many
 FIRST_STEPS = 50  # of the hold that begins the data
 FIRST_NOISE = 0.05  # of it, by the effort limit
 TESTS = 10  # starts a policy is judged on
@@ -42,6 +43,10 @@ class Options:
     target: Path | None = None  # motion
     iterations: int = ITERATIONS
     processes: int = 2
+
+    def iterations_of(self, task: str) -> int:
+        """Return how often a task's controller runs and learns."""
+        return min(self.iterations, ARM_ITERATIONS) if task.startswith("arm_") else self.iterations
 
     @property
     def arm(self) -> str | None:
@@ -108,6 +113,14 @@ class Case:
         q, v, force = (array[0, : done + 1] for array in (batch.q, batch.v, batch.force))
         m = self.motion
         return Episode(m.rate, m.joints, m.contact_links, q, v, force, batch.effort[0, :done])
+
+    def hold(self, rng: np.random.Generator) -> Episode:
+        """Return the episode that begins everybody's data: the robot holds its posture, with exploration."""
+
+        def policy(_: int, q: np.ndarray, v: np.ndarray, __: np.ndarray) -> np.ndarray:
+            return hold_effort(self.body, self.motion.q[0], q, v)
+
+        return self.episode(policy, FIRST_STEPS, FIRST_NOISE, rng)
 
     def judge(self, policy: Policy, seed: int, tests: int = TESTS) -> "Judged":
         """Return what a policy does from starts that were not trained on, without noise, over the whole motion."""

@@ -6,17 +6,18 @@ regression of efforts on observed next states (inverse dynamics).
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.forward_model_error.cases import FIRST_NOISE, FIRST_STEPS, Case, Judged, Options, open_case
+from benchmarks.forward_model_error import computed_torque
+from benchmarks.forward_model_error.cases import Case, Judged, Options, open_case
 from benchmarks.runner import Cases
 from ideomotor.policies.learned import LearnedController
-from ideomotor_learn.policies.losses import EACH, OBSERVED
-from ideomotor_learn.policies.samples import Samples
+from ideomotor_learn.policies.losses import EACH, OBSERVED, step_errors
+from ideomotor_learn.policies.samples import Samples, join
 from ideomotor_learn.policies.training import ControllerConfig, ControllerTraining
 
 OURS, INVERSE_DYNAMICS = "", "_inverse_dynamics"
@@ -30,7 +31,26 @@ RELATIVES: Mapping[str, dict[str, object]] = {"_neural_model": {"semi_parametric
 WALK = "solo12_walk"
 
 
-class InverseDynamicsTraining(ControllerTraining):
+class ObservedTraining(ControllerTraining):
+    """The library's learning, and what its controller is believed to do."""
+
+    @torch.no_grad()
+    def believed_error(self) -> float:
+        """Return the mean task error that the model expects of the controller, on all steps that both learned from.
+
+        The controller is told what it was told while learning; unit as of `ideomotor_learn.policies.losses.StepErrors`.
+        """
+        assert self._scales is not None
+        s = join(self._samples[: self._learned])
+        observed = self.config.goals == OBSERVED
+        velocity, force = (s.next_velocity, s.next_force) if observed else (s.goal_velocity, s.goal_force)
+        effort = self.controller(s.state, velocity - s.velocity, force, self._scales)
+        believed = self.model(s.state, s.velocity, s.free, s.per_effort, effort, self._scales)
+        there = replace(s, effort=effort, next_velocity=believed[0], next_force=believed[1])
+        return float(step_errors(self.model, there, self._scales).performance.mean())
+
+
+class InverseDynamicsTraining(ObservedTraining):
     """The same loop and network, but the controller learns which effort had led to the next state that was observed."""
 
     def _update_controller(self, batch: Samples) -> float:
@@ -40,6 +60,7 @@ class InverseDynamicsTraining(ControllerTraining):
         loss = ((effort - s.effort) / scales.effort).square().mean()
         self._controller_optimiser.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.controller.parameters(), 1.0)
         self._controller_optimiser.step()
         return loss.item()
 
@@ -48,7 +69,7 @@ class InverseDynamicsTraining(ControllerTraining):
 class Learned:
     """A run of the iterations."""
 
-    training: ControllerTraining
+    training: ObservedTraining
     first: Judged  # after the first iteration's learning, from the hold alone
     last: Judged
 
@@ -60,10 +81,10 @@ def learn(case: Case, seed: int, iterations: int, variant: str = OURS) -> Learne
     """
     changes = {**ABLATION, **RELATIVES}[variant]
     config = ControllerConfig(seed=seed, noise=case.noise, **changes)  # type: ignore[arg-type]
-    make = InverseDynamicsTraining if variant == INVERSE_DYNAMICS else ControllerTraining
+    make = InverseDynamicsTraining if variant == INVERSE_DYNAMICS else ObservedTraining
     training = make(config, case.urdf, case.structure, case.motion)
     rng = np.random.default_rng([seed, 0])
-    training.add_episode(case.episode(lambda _, q, v, f: training.first_effort(q, v), FIRST_STEPS, FIRST_NOISE, rng))
+    training.add_episode(case.hold(rng))
     first = None
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(iterations):
@@ -80,25 +101,31 @@ def measure(options: Options, name: str, variant: str, seed: int) -> dict[str, C
     """Return the cases of one training."""
     torch.set_num_threads(1)
     case = open_case(options, name)
-    learned = learn(case, seed, options.iterations, variant)
+    learned = learn(case, seed, options.iterations_of(name), variant)
     newest, key = learned.training.history[-1], f"{name}_perf_error{variant}"
     found = {
         key: learned.last.perf_error,
         f"{key}_task_error": newest.task_error,
         f"{key}_prediction_error": newest.prediction_error,
+        f"{key}_step_error": newest.performance_error,
+        f"{key}_believed_error": learned.training.believed_error(),
     }
     cases: dict[str, Cases] = {key: [(seed, value)] for key, value in found.items()}
     if variant != INVERSE_DYNAMICS:  # it minimises neither error
         cases["bound_holds_pct"] = [(seed, 100.0 * m.bound_holds) for m in learned.training.history]
     if variant == OURS:
-        cases |= _of_ours(options, name, learned, seed)
+        cases |= _of_ours(options, case, learned, seed)
     return cases
 
 
-def _of_ours(options: Options, name: str, learned: Learned, seed: int) -> dict[str, Cases]:
-    last = learned.last
+def _of_ours(options: Options, case: Case, learned: Learned, seed: int) -> dict[str, Cases]:
+    last, name = learned.last, case.task.name
     cases: dict[str, Cases] = {"transitions": [(seed, float(learned.training.transitions))]}
     if name == options.arm:
+        laws = computed_torque.laws(case)
+        errors = {law: case.judge(policy, seed).perf_error for law, policy in laws.items()}
+        cases |= {f"{name}_perf_error_{law}": [(seed, error)] for law, error in errors.items()}
+        cases["arm_computed_torque_over_perf"] = [(seed, min(errors.values()) / last.perf_error)]
         cases["arm_perf_first_over_last"] = [(seed, learned.first.perf_error / last.perf_error)]
     if name == WALK:
         cases |= {
