@@ -3,21 +3,27 @@
 import argparse
 import logging
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.forward_model_error import ours
+from benchmarks.forward_model_error import collecting, ours, pets, sac, ticks
 from benchmarks.forward_model_error.cases import ITERATIONS, TASKS, Options, open_case
 from benchmarks.forward_model_error.jobs import run_jobs
 from benchmarks.report import Metric, metric
 from benchmarks.runner import Benchmark, Cases, Part, run_benchmark
 from ideomotor.errors import IdeomotorError
+from ideomotor_sim.effort_tasks import effort_task
 
-PARTS = ("ablation",)
-DEFAULT_PARTS = PARTS
+PARTS = ("ablation", "relatives", "pets", "sac", "collecting", "ticks", "sac_100x")
+DEFAULT_PARTS = PARTS[:-1]  # that one takes as long as all others
+ONCE = ("collecting", "ticks")
+# Tasks and number of seeds of those who take long.
+PEER_TASKS = ("arm_track", "solo12_walk")
+PETS_SEEDS, SAC_100X_SEEDS = 2, 2
 QUICK_ITERATIONS = 5
 
 # What each key must reach, as in the project's requirements.
@@ -61,26 +67,46 @@ def summarise(cases: dict[str, Cases]) -> dict[str, Metric]:
         elif key.endswith("_pct"):
             metrics[key] = metric(values, "%", mean)
         elif "_perf_error" in key:
-            of_state = key.endswith(("_task_error", "_prediction_error", "_step_error", "_believed_error"))
+            of_state = key.endswith(ours.STEP_ERRORS)
             metrics[key] = metric(values, "1" if of_state else "rad" if key.startswith("arm_") else "rad, m", mean)
         else:
-            metrics[key] = metric(values, "ms" if key.endswith("_ms") else "1", median)
+            metrics[key] = metric(
+                values, "ms" if key.endswith("_ms") else "1/s" if key.endswith("_per_s") else "1", median
+            )
     return {key: m for key, m in metrics.items() if m is not None}
 
 
-def _each_variant(options: Options, task: str, variants: tuple[str, ...], seeds: tuple[int, ...]) -> dict[str, Cases]:
-    return run_jobs(
-        [partial(ours.measure, options, task, variant, seeds[0]) for variant in variants], options.processes
-    )
+def parts(options: Options, chosen: tuple[str, ...], policy: Path, seeds: tuple[int, ...]) -> dict[str, Part]:
+    """Return how each part is measured.
 
-
-def parts(options: Options, chosen: tuple[str, ...]) -> dict[str, Part]:
-    """Return how each part of each task is measured."""
+    Args:
+        options: of the cases.
+        chosen: of `PARTS`.
+        policy: artefact whose ticks are timed.
+        seeds: of the whole run; what takes long is measured with the first of them only.
+    """
     found: dict[str, Part] = {}
+    peer_tasks = [task for task in options.tasks if task in PEER_TASKS]
     for task in options.tasks:
-        if "ablation" in chosen:
-            found[f"ablation of {task}"] = partial(_each_variant, options, task, tuple(ours.ABLATION))
-    return found
+        ablation = [partial(ours.measure, options, task, variant) for variant in ours.ABLATION]
+        found[f"ablation of {task}"] = partial(_side_by_side, ablation, options.processes, seeds)
+    relatives = [partial(ours.measure, options, task, variant) for task in peer_tasks for variant in ours.RELATIVES]
+    found["relatives"] = partial(_side_by_side, relatives, options.processes, seeds)
+    planners = [partial(pets.measure, options, task) for task in peer_tasks]
+    found["pets"] = partial(_side_by_side, planners, options.processes, seeds[:PETS_SEEDS])
+    for factor, some in ((1, seeds), (100, seeds[:SAC_100X_SEEDS])):
+        agents = [partial(sac.measure, options, task, factor) for task in peer_tasks]
+        found["sac" if factor == 1 else f"sac_{factor}x"] = partial(_side_by_side, agents, options.processes, some)
+    found["collecting"] = partial(collecting.measure, options)
+    found["ticks"] = partial(ticks.measure, policy, effort_task(options.tasks[-1]).robot)
+    return {name: measure for name, measure in found.items() if name.split()[0] in chosen}
+
+
+def _side_by_side(
+    jobs: Sequence[Callable[[int], dict[str, Cases]]], processes: int, known: tuple[int, ...], seeds: tuple[int, ...]
+) -> dict[str, Cases]:
+    """Run jobs with those of the seeds that are known to them."""
+    return run_jobs([partial(job, seed) for seed in seeds if seed in known for job in jobs], processes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         "--friction", type=float, help="of the ground; of an arm its joints' [N m] (default: the task's)"
     )
     parser.add_argument("--target", type=Path, help="target motion (.npz), for one --task")
+    parser.add_argument("--policy", type=Path, help="artefact whose ticks are timed (default: artefacts/ROBOT_walk)")
     parser.add_argument("--processes", type=int, default=2, help="trainings side by side")
     return parser
 
@@ -130,8 +157,9 @@ def main() -> None:
         "target": str(a.target) if a.target else None,
         "iterations": iterations,
     }
-    chosen = parts(options, tuple(a.parts))
-    sys.exit(run_benchmark(Benchmark("forward_model_error", common, chosen, (), summarise, TARGETS), seeds, a.json))
+    robot = effort_task(tasks[-1]).robot
+    chosen = parts(options, tuple(a.parts), a.policy or Path(f"artefacts/{robot}_walk"), seeds)
+    sys.exit(run_benchmark(Benchmark("forward_model_error", common, chosen, ONCE, summarise, TARGETS), seeds, a.json))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> dict[str, Cases]:
 
 
 def _results(jobs: Sequence[Job], processes: int) -> list[dict[str, Cases]]:
-    if processes == 1:
+    if processes == 1 or len(jobs) <= 1:
         return [job() for job in jobs]
     os.environ.update(_ONE_THREAD)  # before the processes begin: threads that outnumber cores slow each other down
     with ProcessPoolExecutor(min(processes, len(jobs)), multiprocessing.get_context("spawn")) as pool:

@@ -28,6 +28,7 @@ ABLATION: Mapping[str, dict[str, object]] = {  # by what its keys end with
     "_published_task_only": {"goals": OBSERVED, "prediction_weight": 0.0},
 }
 RELATIVES: Mapping[str, dict[str, object]] = {"_neural_model": {"semi_parametric": False}, INVERSE_DYNAMICS: {}}
+STEP_ERRORS = ("_task_error", "_prediction_error", "_step_error", "_believed_error")  # unit of `StepErrors`
 WALK = "solo12_walk"
 
 
@@ -103,13 +104,9 @@ def measure(options: Options, name: str, variant: str, seed: int) -> dict[str, C
     case = open_case(options, name)
     learned = learn(case, seed, options.iterations_of(name), variant)
     newest, key = learned.training.history[-1], f"{name}_perf_error{variant}"
-    found = {
-        key: learned.last.perf_error,
-        f"{key}_task_error": newest.task_error,
-        f"{key}_prediction_error": newest.prediction_error,
-        f"{key}_step_error": newest.performance_error,
-        f"{key}_believed_error": learned.training.believed_error(),
-    }
+    training = learned.training
+    errors = (newest.task_error, newest.prediction_error, newest.performance_error, training.believed_error())
+    found = {key: learned.last.perf_error} | dict(zip([key + end for end in STEP_ERRORS], errors, strict=True))
     cases: dict[str, Cases] = {key: [(seed, value)] for key, value in found.items()}
     if variant != INVERSE_DYNAMICS:  # it minimises neither error
         cases["bound_holds_pct"] = [(seed, 100.0 * m.bound_holds) for m in learned.training.history]

@@ -119,6 +119,7 @@ class Pets:
             q, v = self._moved(q, then)
         return np.asarray(cost.reshape(MEMBERS, *shape).mean(axis=0))
 
+    @torch.no_grad()
     def _change(self, state: np.ndarray, effort: np.ndarray) -> np.ndarray:
         assert self._scales is not None
         s = self._scales

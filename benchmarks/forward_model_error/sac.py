@@ -20,7 +20,7 @@ from ideomotor.policies.motion import Motion
 from ideomotor_learn.policies.training import ControllerConfig
 
 LARGEST_ERROR = 1.0  # [rad, m] beyond which a step costs no more; what each step after a fall costs
-STEPS_AN_UPDATE = {1: 1, 100: 4}  # by the factor of the data: an update a step takes hours at 305,000 steps
+STEPS_AN_UPDATE = {1: 1, 100: 8}  # by the factor of the data: an update a step takes hours at 305,000 steps
 DISCOUNT = 0.98
 
 
