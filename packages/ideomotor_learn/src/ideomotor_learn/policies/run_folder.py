@@ -4,6 +4,7 @@
 weights and record are never of two iterations. It is replaced last; what it does not name is not part of the run.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from ideomotor.dynamics.rigid_body import RobotStructure
 from ideomotor.policies.motion import Motion, load_motion
 
 WEIGHTS, MOTION, ROBOT = "weights.safetensors", "motion.npz", "robot.urdf"
-_RUN = "run.json"  # key of the record in the metadata
+_RUN, _SHA256 = "run.json", "sha256"  # keys of the metadata
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, SafetensorError)
 
 
@@ -63,7 +64,8 @@ def write_run(folder: Path, run: Run, *, kept: int) -> None:
         "history": [dict(m) for m in run.history],
     }
     temporary = folder / f".{WEIGHTS}"
-    save_file(dict(run.tensors), temporary, metadata={_RUN: json.dumps(record)})
+    text = json.dumps(record)
+    save_file(dict(run.tensors), temporary, metadata={_RUN: text, _SHA256: _sha256(text, run.tensors)})
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(folder / WEIGHTS)
@@ -77,8 +79,11 @@ def read_run(folder: Path) -> Run:
         Exception: one of `UNREADABLE`, if the rest cannot.
     """
     with safe_open(folder / WEIGHTS, "pt") as file:
-        record = json.loads(file.metadata()[_RUN])
+        metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    if metadata[_SHA256] != _sha256(metadata[_RUN], tensors):
+        raise ValueError(f"{WEIGHTS} is damaged: it is not what was written")
+    record = json.loads(metadata[_RUN])
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{WEIGHTS}: {name} is not finite")
@@ -98,6 +103,14 @@ def read_run(folder: Path) -> Run:
 def holds_run(folder: Path) -> bool:
     """Whether a run was written to it."""
     return (folder / WEIGHTS).exists()
+
+
+def _sha256(record: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(record.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _episode(folder: Path, number: int) -> Path:

@@ -327,9 +327,6 @@ class ControllerTraining:
             for key, tensor in of(f"{name}_optimiser.").items():
                 i, field = key.split(".", 1)
                 moments.setdefault(int(i), {})[field] = tensor
-            shapes = {i: p.shape for i, p in enumerate(module.parameters())} if "scales.mean" in tensors else {}
-            if {i: m["exp_avg"].shape for i, m in moments.items()} != shapes:
-                raise ValueError(f"{name}_optimiser does not fit the networks")
             groups = optimiser.state_dict()["param_groups"]
             optimiser.load_state_dict({"state": moments, "param_groups": groups})
         if "scales.mean" in tensors:
