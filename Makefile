@@ -7,13 +7,14 @@ IN_ROS := . ros2_ws/install/setup.sh && exec
 # The demonstration commands a simulated robot: no real one on the network shall hear it.
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 RUN_FOLDER ?= $(CURDIR)/runs/tool_use-$(shell date +%Y%m%d-%H%M%S)
+CONTROLLER_FOLDER ?= $(CURDIR)/runs/controller-$(shell date +%Y%m%d-%H%M%S)
 REWARD_SEED ?= 1
 REWARD_FOLDER ?= $(CURDIR)/runs/reward-$(shell date +%Y%m%d-%H%M%S)
 
 # A ROS installation sourced in the caller's shell must not mix with the one in .venv.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH
 
-.PHONY: setup setup-dev demo demo-reward test check bench train-keypoints lock clean
+.PHONY: setup setup-dev demo demo-reward demo-controller test check bench train-keypoints lock clean
 .DEFAULT_GOAL := demo
 
 setup:             ## .venv with the pinned packages, ros2_ws built
@@ -34,6 +35,12 @@ demo-reward: setup-dev   ## learns a reward from demonstrations and executes it 
 	  run_folder:=$$folder; \
 	exec ideomotor up launch/reward_use.launch.xml reward:=$$folder/reward run_folder:=$$folder record:=true \
 	  seed:=$(REWARD_SEED)
+
+demo-controller: setup-dev   ## an arm with a load nobody told it of learns to track a motion, from nothing (needs torch; about three minutes)
+	@. ros2_ws/install/setup.sh && set -e; folder=$(CONTROLLER_FOLDER); \
+	ideomotor up launch/train_controller.launch.xml robot:=iiwa7 run_folder:=$$folder; \
+	exec ideomotor up launch/policy.launch.xml robot:=iiwa7 policy:=$$folder/policy computed_torque:=true \
+	  report:=$$folder/run.json $(if $(VIEW),view:=true)
 
 test: setup-dev    ## checks, then unit, graph, launch and fault tests
 	@$(IN_ROS) python tools/test.py

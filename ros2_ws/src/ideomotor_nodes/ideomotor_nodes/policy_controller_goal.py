@@ -13,6 +13,7 @@ from ideomotor.dynamics.rigid_body import RigidBody
 from ideomotor.dynamics.rotations import relative_quaternion, rotation_vector
 from ideomotor.inference import InferenceError
 from ideomotor.policies.alignment import Alignment
+from ideomotor.policies.computed_torque import ComputedTorque
 from ideomotor.policies.execution import Execution
 from ideomotor.policies.learned import LearnedController
 from ideomotor.policies.motion import Motion
@@ -113,8 +114,11 @@ class RunGoal:
                 n = body.n
                 raise GoalError(_Result.INVALID_GOAL, f"neither artefact nor posture of {n} joints: {posture.tolist()}")
             return PostureHold(body, _neutral(posture, body))
+        if goal.computed_torque and node.config.floating_base:
+            raise GoalError(_Result.INVALID_GOAL, "computed_torque=True, expected an arm")
+        kind = ComputedTorque if goal.computed_torque else LearnedController
         try:
-            controller = LearnedController.load(Path(goal.artefact), node.urdf, provider="CPUExecutionProvider")
+            controller = kind.load(Path(goal.artefact), node.urdf, provider="CPUExecutionProvider")
         except (ArtefactError, InferenceError) as error:
             raise GoalError(_Result.BAD_ARTEFACT, str(error)) from error
         there, here = controller.structure, node.structure

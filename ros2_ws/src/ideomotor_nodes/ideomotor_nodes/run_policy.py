@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rclpy.action import ActionClient
 from std_srvs.srv import SetBool, Trigger
 
@@ -30,6 +31,7 @@ class RunPolicyConfig(NodeConfig):
     duration: float = value(0.0, "Of the motion to run, from its start [s]; 0: all of it.", ge=0.0, le=3600.0)
     runs: int = value(1, "Number of runs.", ge=1, le=1000)
     simulator: bool = value(True, "Put a simulated robot back to its start before every run.")
+    computed_torque: bool = value(False, "Of an arm: run once by computed torque of the nominal model, too.")
     report: str = value("", "JSON file for the results; empty: none.")
 
 
@@ -56,13 +58,18 @@ class RunPolicyClient(Client):
         for i in range(self.config.runs):
             results.append(self._run_once())
             say(f"run {i + 1}: {_line(results[-1])}")
+        if self.config.computed_torque:
+            other, error = self._run_once(computed_torque=True), float(np.mean([r.position_error for r in results]))
+            say(f"computed torque of the nominal model: {_line(other)}")
+            say(f"its position error over that of the policy: {other.position_error / max(error, 1e-9):.1f}")
         if self.config.report:
             rows = [_numbers(result) for result in results]
             Path(self.config.report).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         return all(result.error_code == result.NONE for result in results)
 
-    def _run_once(self) -> RunPolicy.Result:
-        goal = RunPolicy.Goal(artefact=self.config.artefact, duration=self.config.duration)
+    def _run_once(self, *, computed_torque: bool = False) -> RunPolicy.Result:
+        c = self.config
+        goal = RunPolicy.Goal(artefact=c.artefact, duration=c.duration, computed_torque=computed_torque)
         end = time.monotonic() + START_TIMEOUT
         while True:
             self._put_back()

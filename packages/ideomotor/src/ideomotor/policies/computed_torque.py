@@ -1,0 +1,34 @@
+r"""Computed torque with the nominal model of an arm, along the motion of a learned controller: to compare with.
+
+.. math:: \tau = M(q)\,\left(\dot v^* + \omega^2 (q^* - q) + 2\omega (v^* - v)\right) + h(q, v)
+"""
+
+import numpy as np
+
+from ideomotor.policies.learned import LearnedController
+
+FREQUENCY = 60.0  # [rad/s] the best of 10 to 120 on other seeds than those that are reported (benchmarks)
+
+
+class ComputedTorque(LearnedController):
+    """A learned controller's motion and forward model, and a law that was not learned."""
+
+    def effort(self, step: int | np.ndarray, q: np.ndarray, v: np.ndarray, force: np.ndarray) -> np.ndarray:
+        """Return the efforts of N arms; see `LearnedController.effort`."""
+        m, steps = self.motion, np.broadcast_to(np.asarray(step), (len(q),))
+        now, after = np.minimum(steps, m.steps), np.minimum(steps + 1, m.steps)
+        feedback = FREQUENCY**2 * (m.q[now] - q) + 2.0 * FREQUENCY * (m.v[now] - v)
+        return self._law(q, v, (m.v[after] - m.v[now]) * m.rate + feedback)
+
+    def effort_towards(
+        self, wanted: np.ndarray, wanted_force: np.ndarray, q: np.ndarray, v: np.ndarray, force: np.ndarray
+    ) -> np.ndarray:
+        """Return the efforts that give N arms the wanted velocity (N, nv) within a step."""
+        return self._law(q, v, (wanted - v) * self.rate)
+
+    def _law(self, q: np.ndarray, v: np.ndarray, acceleration: np.ndarray) -> np.ndarray:
+        limit, rows = self.body.effort_limit, zip(q, v, acceleration, strict=True)
+        effort = np.array(
+            [self.body.mass_matrix(position) @ a + self.body.bias(position, u) for position, u, a in rows]
+        )
+        return np.clip(effort, -limit, limit)
