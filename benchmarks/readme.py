@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.body_schema.__main__ import TARGETS as BODY_SCHEMA_TARGETS
+from benchmarks.forward_model_error.__main__ import TARGETS as FORWARD_MODEL_ERROR_TARGETS
 from benchmarks.rewards.__main__ import TARGETS as REWARDS_TARGETS
 
 README = Path("README.md")
@@ -50,6 +51,36 @@ REWARDS = {
     "outer_step_speedup": "one outer step: the ancestor's published code over ours",
     "plan_hz": "planning on the arm, horizon 20",
 }
+FORWARD_MODEL_ERROR = {
+    "arm_track_perf_error": "arm tracks a motion with 2 kg it does not know of: mean error of the joints",
+    "arm_track_perf_error_task_only": "the same, learned with the task term alone",
+    "arm_track_perf_error_published_task_only": "the same, task term alone as in the published code",
+    "arm_reach_perf_error": "arm reaches",
+    "arm_reach_perf_error_task_only": "the same, task term alone",
+    "arm_perf_first_over_last": "arm: error after the first iteration over the last",
+    "arm_computed_torque_over_perf": "best computed torque with the nominal model over ours",
+    "solo12_stand_perf_error": "Solo12 stands: mean error of base and joints",
+    "solo12_stand_perf_error_task_only": "the same, task term alone",
+    "solo12_step_perf_error": "steps in place",
+    "solo12_step_perf_error_task_only": "the same, task term alone",
+    "solo12_walk_perf_error": "walks",
+    "solo12_walk_perf_error_task_only": "the same, task term alone",
+    "solo12_walk_perf_error_published": "the same, both terms as in the published code",
+    "solo12_walk_perf_error_published_task_only": "and its task term alone",
+    "solo12_success_pct": "walks with its base 0.20 to 0.30 m high all along",
+    "solo12_contact_agreement_pct": "feet on the ground as in the target",
+    "solo12_displacement_ratio": "way walked over the target's",
+    "transitions": "steps of experience at 250 Hz",
+    "solo12_walk_perf_error_neural_model": "walks, forward model a network alone",
+    "solo12_walk_perf_error_inverse_dynamics": "walks, inverse-dynamics regression",
+    "solo12_walk_perf_error_pets": "walks, ensemble MPC (PETS) on as much data",
+    "solo12_walk_perf_error_sac": "walks, SAC on as much data",
+    "solo12_walk_perf_error_sac_100x": "walks, SAC on 100 times the data",
+    "policy_tick_p99_ms": "policy over ROS at 250 Hz: answer to a state, 99th percentile",
+    "policy_deadline_miss_pct": "states answered late",
+    "collect_2_over_1": "collection: two workers over one",
+    "collect_over_raw_mujoco": "one worker over raw MuJoCo",
+}
 
 
 @dataclass(frozen=True)
@@ -79,13 +110,19 @@ class Table:
         return "\n".join(lines) + "\n"
 
 
-TABLES = (Table("body_schema", BODY_SCHEMA, BODY_SCHEMA_TARGETS), Table("rewards", REWARDS, REWARDS_TARGETS))
+TABLES = (
+    Table("body_schema", BODY_SCHEMA, BODY_SCHEMA_TARGETS),
+    Table("rewards", REWARDS, REWARDS_TARGETS),
+    Table("forward_model_error", FORWARD_MODEL_ERROR, FORWARD_MODEL_ERROR_TARGETS),
+)
 
 
 def updated(readme: str) -> str:
     """Return the README with the tables between their marks renewed."""
     for table in TABLES:
         begin, end = f"<!-- results: {table.name}: begin -->\n", f"<!-- results: {table.name}: end -->\n"
+        if not table.results.exists():
+            continue
         before, rest = readme.split(begin)
         _, after = rest.split(end)
         readme = before + begin + table.markdown(json.loads(table.results.read_text())["metrics"]) + end + after
