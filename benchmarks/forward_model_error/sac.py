@@ -3,21 +3,23 @@
 It sees what our controller sees, goal included, and acts on the efforts; its reward is the negative error in position.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import mujoco
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from stable_baselines3 import SAC
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from benchmarks.forward_model_error.cases import FIRST_STEPS, Case, Options, open_case
 from benchmarks.runner import Cases
 from ideomotor.policies.goals import next_goal, observe, position_error
 from ideomotor.policies.motion import Motion
 from ideomotor_learn.policies.training import ControllerConfig
+
+if TYPE_CHECKING:
+    from stable_baselines3 import SAC
+    from stable_baselines3.common.vec_env import VecNormalize
 
 LARGEST_ERROR = 1.0  # [rad, m] beyond which a step costs no more; what each step after a fall costs
 STEPS_AN_UPDATE = {1: 1, 100: 8}  # by the factor of the data: an update a step takes hours at 305,000 steps
@@ -87,8 +89,11 @@ def seen(case: Case, step: np.ndarray, q: np.ndarray, v: np.ndarray, force: np.n
     return np.concatenate([state, goal - v, goal_force], axis=1).astype(np.float32)
 
 
-def train(case: Case, seed: int, steps: int, steps_an_update: int) -> tuple[SAC, VecNormalize]:
+def train(case: Case, seed: int, steps: int, steps_an_update: int) -> "tuple[SAC, VecNormalize]":
     """Return the agent after so many steps, and the normalisation of what it sees."""
+    from stable_baselines3 import SAC
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
     env = VecNormalize(DummyVecEnv([lambda: EffortEnv(case, seed)]), norm_reward=False)
     agent = SAC(
         "MlpPolicy",

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("stable_baselines3", reason="the benchmark's packages are not installed")
-
 from benchmarks.forward_model_error import __main__ as command
 from benchmarks.forward_model_error import computed_torque, ours, ticks
 from benchmarks.forward_model_error.cases import TASKS, Case, CaseError, Judged, Options, open_case

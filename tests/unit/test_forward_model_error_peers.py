@@ -4,7 +4,7 @@ import numpy as np
 import pinocchio as pin
 import pytest
 
-pytest.importorskip("stable_baselines3", reason="the benchmark's packages are not installed")
+pytest.importorskip("stable_baselines3", reason="a package of `tools/setup.py bench`")
 
 from stable_baselines3.common.env_checker import check_env
 
