@@ -1,6 +1,7 @@
 """The artefact of a controller: what was exported is what was learned, bound to one robot, checked."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,15 @@ def test_the_manifest(solo: tuple[ControllerTraining, Path]) -> None:
     manifest = load_artefact(solo[1], modality="policy").manifest
     assert manifest.joint_names == LEGS
     assert manifest.rate == 250.0
-    assert manifest.training["position_gain"] == 15.0
+    assert manifest.training["position_gain"] == solo[0].config.position_gain
     assert manifest.extra["contact_links"] == ["FL_FOOT", "FR_FOOT", "HL_FOOT", "HR_FOOT"]
     assert [m.file for m in manifest.models] == ["policy.onnx", "forward_model.onnx", "motion.onnx"]
+
+
+def test_the_code_of_the_page_runs(arm: tuple[ControllerTraining, Path]) -> None:
+    found = re.search(r"```python\n(.*?)```", Path("docs/forward_model_error.md").read_text(), re.DOTALL)
+    assert found is not None
+    q, v, force = np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((2, 0))
+    names: dict[str, Any] = {"urdf": arm_urdf(), "step": 0, "q": q, "v": v, "force": force}
+    exec(compile(found[1].replace("runs/arm", str(arm[1])), "forward_model_error.md", "exec"), names)
+    assert names["effort"].shape == names["velocity"].shape == (2, 2)
