@@ -205,7 +205,7 @@ class TrainGoal:
             result = yield from self._robot.run(goal, duration)
             if result.error_code in LEARNABLE and result.steps >= _LEAST:
                 return result
-            waits = result.error_code in (*LEARNABLE, result.NOT_AT_START, result.NO_STATE)
+            waits = result.error_code in (*LEARNABLE, result.NOT_AT_START, result.NO_STATE, result.BUSY)
             text = f"policy_controller/run ended with code {result.error_code}: {result.error_msg}"
             if not waits or time.monotonic() > end:
                 raise GoalError(_Result.POLICY_FAILED, text)

@@ -61,13 +61,18 @@ class TrainedRobot:
             self._paused = False
 
     def record(self) -> Wait:
-        """Stop simulated time and start a recording.
+        """Stop simulated time and start a recording; one that a trainer who was killed has left open is completed.
 
         Raises:
             RobotError: a service is not there, or refused.
         """
         yield from self._set_paused(True)
-        self._folder = Path((yield from self._call(self._start, Trigger.Request())).message)
+        try:
+            started = yield from self._call(self._start, Trigger.Request())
+        except RobotError:
+            yield from self._call(self._stop, Trigger.Request())
+            started = yield from self._call(self._start, Trigger.Request())
+        self._folder = Path(started.message)
         self._recording = True
 
     def put_back(self) -> Wait:
