@@ -88,7 +88,7 @@ def parts(options: Options, chosen: tuple[str, ...], policy: Path, seeds: tuple[
     found: dict[str, Part] = {}
     peer_tasks = [task for task in options.tasks if task in PEER_TASKS]
     for task in options.tasks:
-        ablation = [partial(ours.measure, options, task, variant) for variant in ours.ABLATION]
+        ablation = [partial(ours.measure, options, task, variant) for variant in ours.variants(task)]
         found[f"ablation of {task}"] = partial(_side_by_side, ablation, options.processes, seeds)
     relatives = [partial(ours.measure, options, task, variant) for task in peer_tasks for variant in ours.RELATIVES]
     found["relatives"] = partial(_side_by_side, relatives, options.processes, seeds)

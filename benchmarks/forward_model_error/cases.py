@@ -18,7 +18,7 @@ from ideomotor_learn.policies.training import tracking_error, with_noise
 from ideomotor_sim.effort_tasks import EffortTask, effort_task, starts, task_motion, task_robot, task_rollouts
 from ideomotor_sim.rollouts import Policy, Rollouts
 
-TASKS = ("arm_reach", "arm_track", "solo12_stand", "solo12_step", "solo12_walk")
+TASKS = ("arm_track", "arm_reach", "solo12_walk", "solo12_step", "solo12_stand")
 MOTIONS, ROBOTS = Path("artefacts/motions"), Path("urdf")
 RATE = 250.0  # [Hz]
 ITERATIONS, ARM_ITERATIONS = 15, 8  # an arm needs half as many
