@@ -70,24 +70,8 @@ def export_controller(
     Raises:
         ArtefactError: ``folder`` holds something else.
     """
-    states, velocities = len(scales.mean), len(scales.change)
-    forces, efforts = 3 * len(structure.contact_links), len(structure.joints)
-    observed = _spec("observation", states + velocities + forces)
-    force = [_spec("force", forces, "N")] if forces else []
-    arrays = {"q": motion.q, "v": motion.v} | ({"force": motion.force} if forces else {})
-    models = (
-        Model(file=POLICY, inputs=(observed,), outputs=(_spec("effort", efforts, "N m"),)),
-        Model(
-            file=FORWARD_MODEL,
-            inputs=(_spec("observation", states), _spec("effort", efforts, "N m")),
-            outputs=(_spec("velocity_change", velocities, "rad/s"), *force),
-        ),
-        Model(
-            file=MOTION,
-            inputs=(TensorSpec(name="step", shape=("N",), dtype="int64", unit="1"),),
-            outputs=tuple(_spec(name, array.shape[1], _UNITS[name], "float64") for name, array in arrays.items()),
-        ),
-    )
+    arrays = {"q": motion.q, "v": motion.v} | ({"force": motion.force} if structure.contact_links else {})
+    models = _models(scales, structure, arrays)
     manifest = Manifest(
         modality=MODALITY,
         models=models,
@@ -114,6 +98,27 @@ def export_controller(
         MOTION: _motion_onnx(arrays),
     }
     return save_artefact(folder, manifest, files)
+
+
+def _models(scales: Scales, structure: RobotStructure, arrays: Mapping[str, np.ndarray]) -> tuple[Model, Model, Model]:
+    """Return what goes in and out of policy, forward model and target motion."""
+    states, velocities = len(scales.mean), len(scales.change)
+    forces, efforts = 3 * len(structure.contact_links), len(structure.joints)
+    observed = _spec("observation", states + velocities + forces)
+    force = [_spec("force", forces, "N")] if forces else []
+    return (
+        Model(file=POLICY, inputs=(observed,), outputs=(_spec("effort", efforts, "N m"),)),
+        Model(
+            file=FORWARD_MODEL,
+            inputs=(_spec("observation", states), _spec("effort", efforts, "N m")),
+            outputs=(_spec("velocity_change", velocities, "rad/s"), *force),
+        ),
+        Model(
+            file=MOTION,
+            inputs=(TensorSpec(name="step", shape=("N",), dtype="int64", unit="1"),),
+            outputs=tuple(_spec(name, array.shape[1], _UNITS[name], "float64") for name, array in arrays.items()),
+        ),
+    )
 
 
 _UNITS = {"q": "rad", "v": "rad/s", "force": "N"}
