@@ -22,7 +22,7 @@ from ideomotor_sim.effort_tasks import task_rollouts
 from ideomotor_sim.rollouts import Policy, RolloutBatch
 
 ITERATIONS = 5  # of learning: a robot that lies on the ground steps more slowly
-STARTS, BATCH, REPETITIONS = 128, 16, 5
+STARTS, BATCH, REPETITIONS = 64, 16, 5
 
 
 def measure(options: Options, seeds: tuple[int, ...]) -> dict[str, Cases]:
