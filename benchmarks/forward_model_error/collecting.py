@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 
 from benchmarks.forward_model_error.cases import RATE, ROBOTS, Case, Options, open_case
-from benchmarks.forward_model_error.ours import learn
+from benchmarks.forward_model_error.ours import WALK, learn
 from benchmarks.runner import Cases
 from ideomotor.policies.learned import LearnedController
 from ideomotor_learn.policies.collect import Collector
@@ -27,7 +27,7 @@ STARTS, BATCH, REPETITIONS = 64, 16, 5
 
 def measure(options: Options, seeds: tuple[int, ...]) -> dict[str, Cases]:
     """Return ratios of throughput (wall clock), a case each repetition."""
-    case = open_case(options, options.tasks[-1])
+    case = open_case(options, WALK if WALK in options.tasks else options.tasks[0])
     seed = seeds[0]
     q, v = case.starts(STARTS, np.random.default_rng([seed, 3]))
     make_rollouts = partial(task_rollouts, case.task, ROBOTS.resolve(), rate=RATE)
