@@ -53,6 +53,8 @@ bench:             ## what the README claims, measured; ANCESTOR=FOLDER, a check
 	@. ros2_ws/install/setup.sh && failed=0; \
 	python -m benchmarks.body_schema --json docs/results/body_schema.json || failed=1; \
 	python -m benchmarks.rewards $(if $(ANCESTOR),--ancestor $(ANCESTOR)) --json docs/results/rewards.json || failed=1; \
+	python -m benchmarks.forward_model_error --json docs/results/forward_model_error.json || failed=1; \
+	python -m benchmarks.forward_model_error --parts sac_100x --json docs/results/forward_model_error.json || failed=1; \
 	exit $$failed
 
 train-keypoints: setup-dev   ## the committed keypoint detector, from nothing: all stages, then 2 and 3 alone (about two hours)
