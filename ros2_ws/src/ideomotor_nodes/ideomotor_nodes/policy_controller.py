@@ -13,6 +13,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from ideomotor.body.joint_state import JointStateError
+from ideomotor.body.urdf import parse_urdf, root_link
 from ideomotor.config import value
 from ideomotor.dynamics.rigid_body import RigidBody, RobotStructure
 from ideomotor.errors import IdeomotorError
@@ -123,6 +124,8 @@ class PolicyControllerNode(LifecycleNode[PolicyControllerConfig]):
     def _on_description(self, msg: String) -> None:
         try:
             self.body, self.urdf = RigidBody(msg.data, self.structure), msg.data
+            if self._goal is not None:
+                self._goal.out.set_root(root_link(parse_urdf(msg.data)))
         except IdeomotorError as error:
             self.get_logger().error(f"robot_description refused, the last good one stays: {error}")
 

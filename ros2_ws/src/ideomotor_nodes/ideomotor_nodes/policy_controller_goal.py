@@ -40,7 +40,7 @@ class RunGoal:
         self._node, self._ticks = node, node.ticks
         self._server = GoalServer(node, RunPolicy, "policy_controller/run", self._start)
         c = node.config
-        self._out = PolicyOutputs(node, c.joints, "base_link" if c.floating_base else "")
+        self.out = PolicyOutputs(node, c.joints, c.floating_base)
         self._execution: Execution | None = None
         self._approach: Approach | None = None
         self._prepared: tuple[Execution, LearnedController | PostureHold, RigidBody] | None = None
@@ -215,7 +215,7 @@ class RunGoal:
             self._finish(_Result.NOT_AT_START, f"{text}, or moves at {np.abs(v).max():.3f} rad/s")
             return
         self._last = state.time
-        self._out.command(way.effort(q, v), state.stamp)
+        self.out.command(way.effort(q, v), state.stamp)
 
     def _step(self, execution: Execution, state: RobotState, arrived: int) -> None:
         gap = state.time - self._last
@@ -233,15 +233,15 @@ class RunGoal:
             self._finish(_Result.NOT_FINITE, f"the controller gave {effort.tolist()} at step {execution.count - 1}")
             return
         if execution.count == 1:
-            self._out.episode(self._episode)
-        self._out.command(effort, state.stamp)
+            self.out.episode(self._episode)
+        self.out.command(effort, state.stamp)
         self._ticks.answered(1e-9 * (time.time_ns() - arrived))
         execution.predict()  # while the command is on its way
         step, error = execution.count - 1, execution.prediction_error
         if not np.isfinite(error).all():
             self._finish(_Result.NOT_FINITE, f"the forward model gave {error.tolist()} at step {step}")
             return
-        self._out.show(step, error, execution.target(), state.stamp)
+        self.out.show(step, error, execution.target(), state.stamp)
         if step % _FEEDBACK_EVERY == 0:
             self._server.feedback(RunPolicy.Feedback(step=step, prediction_error=float(error.max())))
 
@@ -278,8 +278,8 @@ class RunGoal:
         execution, state = self._execution, self._node.state
         result = _Result(error_code=code, error_msg=message)
         if execution is not None and state is not None:
-            self._out.end_commands(state.stamp)
-            self._out.episode("")
+            self.out.end_commands(state.stamp)
+            self.out.episode("")
             summary = execution.summary()
             for field in ("steps", "position_error", "max_prediction_error", "displacement_ratio", "contact_agreement"):
                 setattr(result, field, getattr(summary, field))

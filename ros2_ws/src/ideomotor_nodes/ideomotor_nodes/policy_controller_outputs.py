@@ -24,22 +24,21 @@ class PolicyOutputs:
     Args:
         node: that publishes.
         joints: that are commanded, in the order of the efforts.
-        base: frame of a floating base's link; empty without one.
+        floating_base: whether the base moves in the frame ``odom``.
     """
 
-    def __init__(self, node: LifecycleNode, joints: tuple[str, ...], base: str) -> None:  # type: ignore[type-arg]
+    def __init__(self, node: LifecycleNode, joints: tuple[str, ...], floating_base: bool) -> None:  # type: ignore[type-arg]
         publisher = node.create_lifecycle_publisher
         self._commands = publisher(JointTrajectory, "joint_command", COMMAND)
         self._episode = publisher(String, "experience", LATCHED)
         self._errors = publisher(JointState, "prediction_error", STREAM)
         self._targets = publisher(JointState, "target_joint_states", STREAM)
-        self._tf = publisher(TFMessage, "/tf", TF) if base else None
+        self._tf = publisher(TFMessage, "/tf", TF)
         self._point = JointTrajectoryPoint()
         self._command = JointTrajectory(joint_names=list(joints), points=[self._point])
         self._end = JointTrajectory(joint_names=list(joints))
         self._error, self._target = JointState(name=list(joints)), JointState(name=list(joints))
-        self._base = TransformStamped(child_frame_id=TARGET + base)
-        self._base.header.frame_id = "odom"
+        self._base, self._floating = TransformStamped(), floating_base
         self._n, self._told = len(joints), ""
 
     def command(self, effort: np.ndarray, stamp: Stamp) -> None:
@@ -71,11 +70,17 @@ class PolicyOutputs:
         _set(self._target.header.stamp, stamp)
         self._target.position = _doubles(target[-self._n :])
         self._targets.publish(self._target)
-        if self._tf is not None:
-            t, r = self._base.transform.translation, self._base.transform.rotation
-            t.x, t.y, t.z, r.x, r.y, r.z, r.w = target[:7].tolist()
+        if self._base.child_frame_id:
+            if self._floating:
+                t, r = self._base.transform.translation, self._base.transform.rotation
+                t.x, t.y, t.z, r.x, r.y, r.z, r.w = target[:7].tolist()
             _set(self._base.header.stamp, stamp)
             self._tf.publish(TFMessage(transforms=[self._base]))
+
+    def set_root(self, link: str) -> None:
+        """Say which link is the root of the description: the motion's robot stands at its place, or moves in odom."""
+        self._base.header.frame_id = "odom" if self._floating else link
+        self._base.child_frame_id = TARGET + link
 
 
 def _set(time: Time, stamp: Stamp) -> None:

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import TransformStamped
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
@@ -12,7 +14,7 @@ from tf2_msgs.msg import TFMessage
 
 from ideomotor.body.joint_state import JointState as State
 from ideomotor.body.joint_state import JointStateError
-from ideomotor.body.link_transforms import LinkTransforms
+from ideomotor.body.link_transforms import LinkTransform, LinkTransforms
 from ideomotor.body.urdf import UrdfError
 from ideomotor.config import value
 from ideomotor_nodes import convert
@@ -30,6 +32,7 @@ _ALMOST = 0.99  # stamps are rounded
 class RobotStatePublisherConfig(NodeConfig):
     """Parameters of robot_state_publisher; names and defaults are those of ROS's own."""
 
+    frame_prefix: str = value("", "What the names of the links' frames begin with.")
     publish_frequency: float = value(20.0, "Most transforms of a joint a second [Hz].", ge=0.1, le=1000.0)
 
 
@@ -86,14 +89,7 @@ class RobotStatePublisherNode(LifecycleNode[RobotStatePublisherConfig]):
         self._robot, self._published = LinkTransforms(urdf), {}
         self._description.publish(String(data=urdf))
         stamp = self.get_clock().now().to_msg()
-        self._tf_static.publish(
-            TFMessage(
-                transforms=[
-                    convert.transform_stamped_msg(t.T_parent_child, stamp, t.parent, t.child)
-                    for t in self._robot.static
-                ]
-            )
-        )
+        self._tf_static.publish(TFMessage(transforms=[self._message(t, stamp) for t in self._robot.static]))
 
     def _on_joint_state(self, msg: JointState) -> None:
         try:
@@ -106,12 +102,13 @@ class RobotStatePublisherNode(LifecycleNode[RobotStatePublisherConfig]):
         if self._robot is None or not self._is_due(state):
             return
         positions = dict(zip(state.names, state.position.tolist(), strict=True))
-        transforms = [
-            convert.transform_stamped_msg(t.T_parent_child, msg.header.stamp, t.parent, t.child)
-            for t in self._robot.moving(positions)
-        ]
+        transforms = [self._message(t, msg.header.stamp) for t in self._robot.moving(positions)]
         if transforms:
             self._tf.publish(TFMessage(transforms=transforms))
+
+    def _message(self, t: LinkTransform, stamp: Time) -> TransformStamped:
+        prefix = self.config.frame_prefix
+        return convert.transform_stamped_msg(t.T_parent_child, stamp, prefix + t.parent, prefix + t.child)
 
     def _is_due(self, state: State) -> bool:
         """Whether a joint of this state was not published for a period; time that runs backwards starts anew."""

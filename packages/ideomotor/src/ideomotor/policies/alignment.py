@@ -25,6 +25,11 @@ class Alignment:
         half = float(np.sin(turn / 2.0)), float(np.cos(turn / 2.0))
         return cls(float(np.cos(turn)), float(np.sin(turn)), half, start[:2].copy(), motion.q[0, :2].copy())
 
+    def inverse(self) -> "Alignment":
+        """Return what moves from the motion's frame into ``odom``."""
+        z, w = self.half
+        return Alignment(self.cos, -self.sin, (-z, w), self.target, self.origin)
+
     def apply(self, q: np.ndarray, force: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return configurations (N, nq) and contact forces (N, 3c) along the axes of the motion's frame."""
         moved, turned, (z, w) = q.copy(), force.copy(), self.half

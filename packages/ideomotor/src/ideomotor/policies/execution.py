@@ -156,8 +156,11 @@ class Execution:
             self._expected = velocity[0, -self.n :]
 
     def target(self) -> np.ndarray | None:
-        """Return where the motion is now, shape (nq,), in the frame of the motion; None without one."""
-        return None if self.motion is None else _interpolated(self.motion, self.phase)[0]
+        """Return where the motion is now, shape (nq,), in the frame ``odom``; None without one."""
+        if self.motion is None:
+            return None
+        q = _interpolated(self.motion, self.phase)[0]
+        return q if self._alignment is None else self._alignment.inverse().apply(q[None], np.zeros((1, 0)))[0][0]
 
     def summary(self) -> Summary:
         """Return what came of the run so far; the robot is judged by the states after the first."""
