@@ -3,9 +3,7 @@
 import numpy as np
 
 from ideomotor.dynamics.rigid_body import RigidBody
-
-_STIFFNESS, _DAMPING = 100.0, 15.0  # [1/s^2], [1/s] by the inertia
-_LEG = 0.03  # [kg m^2] least inertia of a joint of a legged robot: a leg that stands moves more than itself
+from ideomotor.policies.posture import PostureHold
 
 
 def hold_effort(body: RigidBody, posture: np.ndarray, q: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -20,11 +18,4 @@ def hold_effort(body: RigidBody, posture: np.ndarray, q: np.ndarray, v: np.ndarr
     Returns:
         Shape (N, n) [N m] or [N], within the limits.
     """
-    n, floating = body.n, body.structure.floating_base
-    inertia = np.diag(body.mass_matrix(posture))[-n:]
-    if floating:
-        inertia, weight = np.maximum(inertia, _LEG), np.zeros((len(q), n))
-    else:
-        weight = np.stack([body.bias(row, np.zeros(body.nv)) for row in q])
-    effort = weight + inertia * (_STIFFNESS * (posture[-n:] - q[:, -n:]) - _DAMPING * v[:, -n:])
-    return np.asarray(np.clip(effort, -body.effort_limit, body.effort_limit))
+    return PostureHold(body, posture).effort(q, v)
