@@ -14,7 +14,7 @@ from ideomotor.dynamics.rigid_body import RigidBody, RobotStructure
 from ideomotor.errors import IdeomotorError
 from ideomotor.policies.motion import Motion
 from ideomotor_learn.policies.hold import hold_effort
-from ideomotor_learn.policies.training import tracking_error, with_noise
+from ideomotor_learn.policies.training import default_gain, tracking_error, with_noise
 from ideomotor_sim.effort_tasks import EffortTask, effort_task, starts, task_motion, task_robot, task_rollouts
 from ideomotor_sim.rollouts import Policy, Rollouts
 
@@ -91,6 +91,11 @@ class Case:
     def noise(self) -> float:
         """Exploration of all who explore, by the effort limit: feet need more of it than an arm."""
         return 0.05 if self.structure.floating_base else 0.01
+
+    @property
+    def gain(self) -> float:
+        """Position gain of all who follow goals [1/s]."""
+        return default_gain(floating_base=self.structure.floating_base)
 
     def starts(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return first states, q (count, nq) and v (count, nv)."""

@@ -13,10 +13,9 @@ import numpy as np
 
 from benchmarks.forward_model_error.cases import Case
 from ideomotor.policies.goals import next_goal
-from ideomotor_learn.policies.training import ControllerConfig
 from ideomotor_sim.rollouts import Policy
 
-# [rad/s] that were tried on seeds 50 to 52: 10, 20, 30, 40, 50, 60, 80, 100, 120, and in steps of 20 to 260. The error
+# [rad/s] that were tried: 10, 20, 30, 40, 50, 60, 80, 100, 120 on seeds 50 to 52, on in steps of 20 to 260 on seed 50. The error
 # falls up to 240, where the velocity's feedback takes back nearly twice the error of each step: there is no noise here
 # and no delay, and the damping only just remains stable. 120 takes it back once, as the goal law does.
 FREQUENCY, LARGEST_FREQUENCY = 120.0, 240.0
@@ -35,7 +34,7 @@ def laws(case: Case) -> dict[str, Policy]:
 
 def goal_law(case: Case, gain: float | None = None) -> Policy:
     """Return the law that pursues our goals, in one step each."""
-    alpha = ControllerConfig().position_gain if gain is None else gain
+    alpha = case.gain if gain is None else gain
 
     def acceleration(step: int, q: np.ndarray, v: np.ndarray) -> np.ndarray:
         goal, _ = next_goal(case.motion, np.full(len(q), step), q, alpha)

@@ -20,7 +20,6 @@ from benchmarks.runner import Cases
 from ideomotor.dynamics.rotations import relative_quaternion, rotation_matrix, to_base, to_world
 from ideomotor.policies.goals import next_goal, observe
 from ideomotor_learn.policies.samples import Samples, join, samples_from
-from ideomotor_learn.policies.training import ControllerConfig
 
 MEMBERS, HIDDEN = 5, 128
 UPDATES, BATCH = 300, 256  # in an iteration
@@ -66,7 +65,7 @@ class Pets:
         self._states = case.body.n + case.body.nv + (4 if case.structure.floating_base else 0)
         self._ensemble = Ensemble(self._states + case.body.n, case.body.nv)
         self._optimiser = torch.optim.Adam(self._ensemble.parameters(), 1e-3, weight_decay=1e-5)
-        self._gain = ControllerConfig().position_gain
+        self._gain = case.gain
         self._scales: _Scales | None = None
         self._plan: np.ndarray | None = None  # (K, H, n) by the limit
 
@@ -151,7 +150,7 @@ def measure(options: Options, name: str, seed: int) -> dict[str, Cases]:
     episode = case.hold(rng)
     data: list[Samples] = []
     for _ in range(options.iterations_of(name)):
-        data.append(samples_from(episode, case.body, case.motion, ControllerConfig().position_gain))
+        data.append(samples_from(episode, case.body, case.motion, case.gain))
         pets.fit(join(data))
         episode = case.episode(pets.effort, case.steps, 0.0, rng)  # its sampling explores
     return {f"{name}_perf_error_pets": [(seed, case.judge(pets.effort, seed, TESTS).perf_error)]}

@@ -15,7 +15,6 @@ from benchmarks.forward_model_error.cases import FIRST_STEPS, Case, Options, ope
 from benchmarks.runner import Cases
 from ideomotor.policies.goals import next_goal, observe, position_error
 from ideomotor.policies.motion import Motion
-from ideomotor_learn.policies.training import ControllerConfig
 
 if TYPE_CHECKING:
     from stable_baselines3 import SAC
@@ -32,7 +31,7 @@ class EffortEnv(gymnasium.Env[np.ndarray, np.ndarray]):  # type: ignore[misc]  #
     def __init__(self, case: Case, seed: int) -> None:
         self._case, self._rng = case, np.random.default_rng([seed, 0])
         self._data, self._step = mujoco.MjData(case.rollouts.model), 0
-        self._gain = ControllerConfig().position_gain
+        self._gain = case.gain
         self.action_space = Box(-1.0, 1.0, (case.body.n,), np.float32)
         first, _ = self.reset()
         self.observation_space = Box(-np.inf, np.inf, first.shape, np.float32)
@@ -114,7 +113,7 @@ def measure(options: Options, name: str, factor: int, seed: int) -> dict[str, Ca
     case = open_case(options, name)
     steps = factor * (FIRST_STEPS + options.iterations_of(name) * case.steps)
     agent, env = train(case, seed, steps, STEPS_AN_UPDATE[factor])
-    gain = ControllerConfig().position_gain
+    gain = case.gain
 
     def policy(step: int, q: np.ndarray, v: np.ndarray, force: np.ndarray) -> np.ndarray:
         observation = env.normalize_obs(seen(case, np.full(len(q), step), q, v, force, gain))

@@ -36,7 +36,12 @@ class ControllerTrainerConfig(NodeConfig):
     noise: float = value(0.01, "The same in all others [1].", ge=0.0, le=1.0)
     updates: int = value(150, "Gradient steps of the model, and of the controller, in an iteration.", ge=1, le=100000)
     hidden: int = value(256, "Units of each of two hidden layers.", ge=8, le=4096)
-    position_gain: float = value(15.0, "How fast the goal closes in on the motion's position [1/s].", ge=0.0, le=200.0)
+    position_gain: float = value(
+        -1.0,
+        "How fast the goal closes in on the motion's position [1/s]; negative: by the kind of robot.",
+        ge=-1.0,
+        le=200.0,
+    )
     prediction_weight: float = value(1.0, "Of the prediction error in the loss [1].", ge=0.0, le=100.0)
 
 

@@ -5,7 +5,7 @@ then the controller through it. Weights are kept; a run goes on where its folder
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,12 @@ class TrainingError(IdeomotorError):
 class ControllerConfig(Config):
     """How a controller is learned; the published sizes and what differs from them: docs/forward_model_error.md."""
 
-    position_gain: float = value(20.0, "How fast the goal closes in on the motion's position [1/s].", ge=0.0, le=200.0)
+    position_gain: float = value(
+        -1.0,
+        "How fast the goal closes in on the motion's position [1/s]; negative: by the kind of robot.",
+        ge=-1.0,
+        le=200.0,
+    )
     prediction_weight: float = value(
         1.0, "Of the prediction error in the loss; 0: the task term alone.", ge=0.0, le=100.0
     )
@@ -48,6 +53,11 @@ class ControllerConfig(Config):
     learning_rate: float = value(1e-3, "Of Adam.", ge=1e-6, le=1.0)
     noise: float = value(0.01, "Exploration: standard deviation by the effort limit.", ge=0.0, le=1.0)
     seed: int = value(0, "Of weights, batches and exploration.", ge=0, le=2**31)
+
+
+def default_gain(*, floating_base: bool) -> float:
+    """Return the position gain [1/s] for a kind of robot: legs cannot follow as stiffly as an arm."""
+    return 20.0 if floating_base else 40.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,8 @@ class ControllerTraining:
                 f"the motion is of joints {motion.joints}, contacts {motion.contact_links}, floating base "
                 f"{motion.floating_base}; the robot has {expected}"
             )
+        if config.position_gain < 0.0:
+            config = replace(config, position_gain=default_gain(floating_base=structure.floating_base))
         self.config, self.urdf, self.structure, self.motion = config, urdf, structure, motion
         self.body = RigidBody(urdf, structure)
         for name, limit in zip(structure.joints, self.body.effort_limit, strict=True):
