@@ -15,9 +15,9 @@ from benchmarks.forward_model_error.cases import Case
 from ideomotor.policies.goals import next_goal
 from ideomotor_sim.rollouts import Policy
 
-# [rad/s] that were tried: 10, 20, 30, 40, 50, 60, 80, 100, 120 on seeds 50 to 52, on in steps of 20 to 260 on seed 50. The error
-# falls up to 240, where the velocity's feedback takes back nearly twice the error of each step: there is no noise here
-# and no delay, and the damping only just remains stable. 120 takes it back once, as the goal law does.
+# [rad/s] that were tried: 10, 20, 30, 40, 50, 60, 80, 100, 120 on seeds 50 to 52, on in steps of 20 to 260 on seed 50.
+# The error falls up to 240, where the velocity's feedback takes back nearly twice the error of each step: there is no
+# noise here and no delay, and the damping only just remains stable. 120 takes it back once, as the goal law does.
 FREQUENCY, LARGEST_FREQUENCY = 120.0, 240.0
 
 Acceleration = Callable[[int, np.ndarray, np.ndarray], np.ndarray]

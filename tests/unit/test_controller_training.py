@@ -86,7 +86,8 @@ def test_a_run_goes_on_where_it_ended(tmp_path: Path) -> None:
         resumed = ControllerTraining.resume(tmp_path / "run")
     assert equal(whole, resumed)
     assert resumed.history == whole.history
-    assert (resumed.config, resumed.structure, resumed.urdf) == (SMALL, ARM, arm_urdf())
+    assert (resumed.config, resumed.structure, resumed.urdf) == (whole.config, ARM, arm_urdf())
+    assert resumed.config == replace(SMALL, position_gain=40.0)  # that of an arm
     for a, b in zip(whole.episodes, resumed.episodes, strict=True):
         np.testing.assert_array_equal(a.effort, b.effort)
     assert resumed.export(tmp_path / "a").manifest == whole.export(tmp_path / "b").manifest
