@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Generator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from ideomotor.policies.motion import Motion, MotionError, load_motion
 from ideomotor_interfaces.action import RunPolicy, TrainController
 from ideomotor_learn.policies.plots import draw_errors, plot_errors
 from ideomotor_learn.policies.run_folder import holds_run
-from ideomotor_learn.policies.training import ControllerConfig, ControllerTraining, TrainingError
+from ideomotor_learn.policies.training import ControllerConfig, ControllerTraining, TrainingError, default_gain
 from ideomotor_nodes import convert
 from ideomotor_nodes.controller_trainer_robot import LEARNABLE, TrainedRobot
 from ideomotor_nodes.diagnostics import OK, Report
@@ -122,8 +122,11 @@ class TrainGoal:
 
     def _resumed(self, motion: Motion) -> ControllerTraining:
         training = ControllerTraining.resume(self._folder)
-        if training.config != self._config():
-            raise TrainingError(f"{self._folder} is of another run: {training.config}, expected {self._config()}")
+        expected = self._config()
+        if expected.position_gain < 0.0:
+            expected = replace(expected, position_gain=default_gain(floating_base=motion.floating_base))
+        if training.config != expected:
+            raise TrainingError(f"{self._folder} is of another run: {training.config}, expected {expected}")
         same = all(np.array_equal(getattr(training.motion, field), getattr(motion, field)) for field in ("q", "v"))
         if not same or training.motion.joints != motion.joints:
             raise TrainingError(f"{self._folder} is a run of another motion than {self._goal.task!r}")
