@@ -63,7 +63,7 @@ def summarise(cases: dict[str, Cases]) -> dict[str, Metric]:
     metrics: dict[str, Metric | None] = {}
     for key, values in cases.items():
         if key == "transitions":
-            metrics[key] = metric(values, "1", largest)
+            metrics[key] = metric(values, "steps", largest)
         elif key.endswith("_pct"):
             metrics[key] = metric(values, "%", mean)
         elif "_perf_error" in key:
