@@ -19,9 +19,9 @@ TIMEOUT = 240.0  # [s] on two busy cores
 def test_an_arm_is_trained_and_its_policy_runs(
     launch_file: Callable[..., Any], own_domain: dict[str, str], tmp_path: Path
 ) -> None:
-    """Two iterations; then one more: the run folder is gone on with."""
+    """Two iterations; then three more: the run folder is gone on with."""
     run = tmp_path / "run"
-    small = {"run_folder": str(run), "updates": "60", "hidden": "64", "seed": "1"}
+    small = {"run_folder": str(run), "updates": "150", "hidden": "128", "seed": "1"}
     launch = launch_file(TRAIN, own_domain, **small, iterations="2")
     assert launch.wait(TIMEOUT) == 0, launch.output
     assert "2 iterations," in launch.output
@@ -31,11 +31,11 @@ def test_an_arm_is_trained_and_its_policy_runs(
     names = [e.name for folder in sorted((run / "recordings").iterdir()) for e in read_episodes(folder)]
     assert names == ["first", "iteration_000", "iteration_001"]
 
-    launch = launch_file(TRAIN, own_domain, **small, iterations="4")
+    launch = launch_file(TRAIN, own_domain, **small, iterations="5")
     assert launch.wait(TIMEOUT) == 0, launch.output
     assert f"going on with {run}: 2 iterations" in launch.output
     history = json.loads((run / "metrics.json").read_text())["history"]
-    assert len(history) == 4
+    assert len(history) == 5
     assert history[-1]["position_error"] < 0.2
 
     report = tmp_path / "report.json"
@@ -43,7 +43,7 @@ def test_an_arm_is_trained_and_its_policy_runs(
     launch = launch_file(RUN, own_domain, **arguments)
     assert launch.wait(TIMEOUT) == 0, launch.output
     assert "run 1: success, 200 steps" in launch.output
-    assert "its position error over that of the policy" in launch.output
+    assert "its position error over that of the policy" in launch.output, launch.output
     (result,) = json.loads(report.read_text())
     assert (result["error_code"], result["steps"]) == (0, 200)
     assert result["position_error"] < 0.2

@@ -61,7 +61,8 @@ class RunPolicyClient(Client):
         if self.config.computed_torque:
             other, error = self._run_once(computed_torque=True), float(np.mean([r.position_error for r in results]))
             say(f"computed torque of the nominal model: {_line(other)}")
-            say(f"its position error over that of the policy: {other.position_error / max(error, 1e-9):.1f}")
+            if all(result.error_code == result.NONE for result in (other, *results)):
+                say(f"its position error over that of the policy: {other.position_error / max(error, 1e-9):.1f}")
         if self.config.report:
             rows = [_numbers(result) for result in results]
             Path(self.config.report).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
