@@ -58,7 +58,7 @@ class PolicyControllerConfig(NodeConfig, ExecutionConfig):
     )
     realtime_priority: int = value(
         0,
-        "Priority of the node's threads under SCHED_FIFO, which needs the permission; 0: an ordinary process.",
+        "Priority of the node's threads under SCHED_FIFO, where that is permitted; 0: an ordinary process.",
         ge=0,
         le=98,
     )
@@ -108,7 +108,7 @@ class PolicyControllerNode(LifecycleNode[PolicyControllerConfig]):
         """Watch over what comes in."""
         assert self._goal is not None
         if self.config.realtime_priority:
-            _schedule(self.config.realtime_priority)
+            self._schedule(self.config.realtime_priority)
         self._goal.activate()
 
     def deactivate(self) -> None:
@@ -168,16 +168,16 @@ class PolicyControllerNode(LifecycleNode[PolicyControllerConfig]):
             return Report(WARN, f"joint states without {self.assembler.missing} of their stamp: not answered", values)
         return Report(report.level, report.message, values)
 
+    def _schedule(self, priority: int) -> None:
+        """Put all threads of the process under SCHED_FIFO: those of DDS, too, which take messages in and wake the node.
 
-def _schedule(priority: int) -> None:
-    """Put all threads of the process under SCHED_FIFO: those of DDS, too, which take messages in and wake the node."""
-    try:
-        for thread in Path("/proc/self/task").iterdir():
-            os.sched_setscheduler(int(thread.name), os.SCHED_FIFO, os.sched_param(priority))
-    except OSError as error:
-        raise ParameterError(
-            f"realtime_priority={priority}: {error}; expected 0, or the permission (rtprio)"
-        ) from error
+        Without the permission (rtprio) the node goes on as an ordinary process, as ros2_control's manager does.
+        """
+        try:
+            for thread in Path("/proc/self/task").iterdir():
+                os.sched_setscheduler(int(thread.name), os.SCHED_FIFO, os.sched_param(priority))
+        except OSError as error:
+            self.get_logger().warning(f"realtime_priority={priority}: {error}; going on as an ordinary process")
 
 
 def main(args: list[str] | None = None) -> int:
