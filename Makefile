@@ -14,7 +14,7 @@ REWARD_FOLDER ?= $(CURDIR)/runs/reward-$(shell date +%Y%m%d-%H%M%S)
 # A ROS installation sourced in the caller's shell must not mix with the one in .venv.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH
 
-.PHONY: setup setup-dev demo demo-reward demo-controller test check bench train-keypoints lock clean
+.PHONY: setup setup-dev demo demo-reward demo-controller test check bench train-keypoints train-solo12 lock clean
 .DEFAULT_GOAL := demo
 
 setup:             ## .venv with the pinned packages, ros2_ws built
@@ -67,6 +67,11 @@ train-keypoints: setup-dev   ## the committed keypoint detector, from nothing: a
 	ideomotor train keypoints --data runs/keypoints-train --held-out runs/keypoints-eval --threads 1 \
 	  --init "$$(ls -d runs/keypoints-all/keypoints-* | tail -n 1)/checkpoint.safetensors" \
 	  --freeze-coarse --losses crops --learning-rate 0.001 --steps 9000
+
+train-solo12: setup-dev      ## the committed walking policy, from nothing: target motions, then 29 runs of 0.8 s (about three minutes)
+	@. ros2_ws/install/setup.sh && set -e; \
+	python -m ideomotor_sim.gait --urdf urdf/solo12.urdf.xacro --out artefacts/motions; \
+	ideomotor train controller --task solo12_walk --iterations 29 --seed 100 --out artefacts/solo12_walk
 
 lock:              ## renew constraints.txt after a change of requirements*.txt or a pyproject.toml
 	@tools/lock.sh
