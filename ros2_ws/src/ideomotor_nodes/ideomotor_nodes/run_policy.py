@@ -11,6 +11,7 @@ from rclpy.action import ActionClient
 from std_srvs.srv import SetBool, Trigger
 
 from ideomotor.config import value
+from ideomotor.policies.computed_torque import FREQUENCY
 from ideomotor_interfaces.action import RunPolicy
 from ideomotor_interfaces.srv import ResetSimulation
 from ideomotor_nodes.client import Client, ClientError, run_client
@@ -60,7 +61,7 @@ class RunPolicyClient(Client):
             say(f"run {i + 1}: {_line(results[-1])}")
         if self.config.computed_torque:
             other, error = self._run_once(computed_torque=True), float(np.mean([r.position_error for r in results]))
-            say(f"computed torque of the nominal model: {_line(other)}")
+            say(f"computed torque of the nominal model, feedback at {FREQUENCY:.0f} rad/s: {_line(other)}")
             if all(result.error_code == result.NONE for result in (other, *results)):
                 say(f"its position error over that of the policy: {other.position_error / max(error, 1e-9):.1f}")
         if self.config.report:
