@@ -68,7 +68,7 @@ train-keypoints: setup-dev   ## the committed keypoint detector, from nothing: a
 	  --init "$$(ls -d runs/keypoints-all/keypoints-* | tail -n 1)/checkpoint.safetensors" \
 	  --freeze-coarse --losses crops --learning-rate 0.001 --steps 9000
 
-train-solo12: setup-dev      ## the committed walking policy, from nothing: target motions, then 29 runs of 0.8 s (about three minutes)
+train-solo12: setup-dev      ## the committed walking policy, from nothing: target motions, then 29 runs of 0.8 s (some minutes)
 	@. ros2_ws/install/setup.sh && set -e; \
 	python -m ideomotor_sim.gait --urdf urdf/solo12.urdf.xacro --out artefacts/motions; \
 	ideomotor train controller --task solo12_walk --iterations 29 --seed 100 --out artefacts/solo12_walk

@@ -5,14 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from ideomotor.data.experience import read_episodes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRAIN = REPOSITORY / "launch" / "train_controller.launch.xml"
 RUN = REPOSITORY / "launch" / "policy.launch.xml"
-WALK = REPOSITORY / "artefacts" / "solo12_walk"
 TIMEOUT = 240.0  # [s] on two busy cores
 
 
@@ -57,7 +54,6 @@ def test_a_folder_that_holds_no_policy_is_named(
     assert f"failed (code 2: {tmp_path}" in launch.output
 
 
-@pytest.mark.skipif(not WALK.is_dir(), reason="artefacts/solo12_walk is not there")
 def test_solo12_walks(launch_file: Callable[..., Any], own_domain: dict[str, str], tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     launch = launch_file(RUN, own_domain, robot="solo12", runs="3", real_time_factor="0.0", report=str(report))

@@ -1,7 +1,7 @@
 """Recordings of topics: MCAP in the layout of rosbag2, written and read without ROS."""
 
 import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -173,22 +173,40 @@ class Recording:
         Raises:
             RecordingError: the recording has no usable definition of the type, or the data do not fit it.
         """
-        name = next(topic.type for topic in self.topics if topic.name == record.topic)
-        try:
-            return self._types.deserialize_cdr(record.data, name)
-        except (SerdeError, KeyError) as error:
-            raise RecordingError(f"recording {self.file}: {record.topic} is no {name}: {error}") from error
+        return decode(record, self.topics, self._types, self.file)
 
     @cached_property
     def _types(self) -> Typestore:
         """The types, by the definitions that travel with the recording."""
-        store = get_typestore(Stores.EMPTY)
-        for connection in self._reader.connections:
-            try:
-                store.register(get_types_from_msg(connection.msgdef.data, connection.msgtype))
-            except TypesysError as error:
-                raise RecordingError(f"recording {self.file}: definition of {connection.msgtype}: {error}") from error
-        return store
+        return recorded_types([(c.msgtype, c.msgdef.data) for c in self._reader.connections], self.file)
+
+
+def recorded_types(definitions: Iterable[tuple[str, str]], file: Path) -> Typestore:
+    """Return the types of (name, definition) pairs that travelled with a recording.
+
+    Raises:
+        RecordingError: a definition cannot be read.
+    """
+    store = get_typestore(Stores.EMPTY)
+    for name, definition in definitions:
+        try:
+            store.register(get_types_from_msg(definition, name))
+        except TypesysError as error:
+            raise RecordingError(f"recording {file}: definition of {name}: {error}") from error
+    return store
+
+
+def decode(record: Record, topics: Iterable[Topic], types: Typestore, file: Path) -> Any:  # noqa: ANN401
+    """Return the message of a record.
+
+    Raises:
+        RecordingError: there is no usable definition of its type, or the data do not fit it.
+    """
+    name = next(topic.type for topic in topics if topic.name == record.topic)
+    try:
+        return types.deserialize_cdr(record.data, name)
+    except (SerdeError, KeyError) as error:
+        raise RecordingError(f"recording {file}: {record.topic} is no {name}: {error}") from error
 
 
 # What rosbags lets through when bytes are not what they should be.

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from backports import zstd
-from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from ideomotor.data.recording import Record, Recording, RecordingError, Topic, is_complete
+from ideomotor.data.recording import Record, Recording, RecordingError, Topic, decode, is_complete, recorded_types
 
 _MAGIC = b"\x89MCAP0\r\n"
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F  # opcodes
@@ -84,22 +82,12 @@ class UnfinishedRecording:
         Raises:
             RecordingError: the recording has no usable definition of the type, or the data do not fit it.
         """
-        name = next(topic.type for topic in self.topics if topic.name == record.topic)
-        try:
-            return self._types.deserialize_cdr(record.data, name)
-        except (SerdeError, KeyError) as error:
-            raise RecordingError(f"recording {self.file}: {record.topic} is no {name}: {error}") from error
+        return decode(record, self.topics, self._types, self.file)
 
     @cached_property
     def _types(self) -> Typestore:
         """The types, by the definitions that travel with the recording."""
-        store = get_typestore(Stores.EMPTY)
-        for name, definition in self._schemas.values():
-            try:
-                store.register(get_types_from_msg(definition, name))
-            except TypesysError as error:
-                raise RecordingError(f"recording {self.file}: definition of {name}: {error}") from error
-        return store
+        return recorded_types(self._schemas.values(), self.file)
 
     def _read(self, content: memoryview) -> None:
         """Take in records, each (opcode u8, length u64, content), up to the first that is not complete."""
