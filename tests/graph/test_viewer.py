@@ -10,21 +10,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, TransformStamped
+from nav_msgs.msg import Odometry
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+from tf2_msgs.msg import TFMessage
 
 from ideomotor.body.urdf import UrdfError, description_sha256
 from ideomotor.robot_visual import LinkTree, mesh_resolver, shapes_of
 from ideomotor.viewer import PortInUseError, Viewer, ViewerConfig
 from ideomotor_interfaces.msg import DescriptionStatus
 from ideomotor_nodes import convert
-from ideomotor_nodes.qos import LATCHED, SENSOR
+from ideomotor_nodes.qos import LATCHED, SENSOR, STREAM, TF
 from ideomotor_nodes.viewer import ViewerNode
 from tests.graph.body_rig import BASE, CAMERA, OPTICAL, URDF, BodyRig
 from tests.graph.conftest import Graph
 
 SIZE = (1280, 900)
+SCENE = np.s_[200:, : int(0.65 * SIZE[0])]  # rows, columns: left of the panel, below what the browser is told of WebGL
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking",
@@ -58,7 +62,10 @@ def screenshot(graph: Graph, url: str, folder: Path, seconds: float) -> np.ndarr
         url,
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        graph.spin_until(lambda: process.poll() is not None, timeout=120.0, what="the end of the browser")
+        try:
+            graph.spin_until(lambda: process.poll() is not None, timeout=120.0, what="the end of the browser")
+        finally:
+            process.kill()
     keep = os.environ.get("IDEOMOTOR_TEST_PICTURES")
     if keep:
         shutil.copy(picture, keep)
@@ -70,6 +77,11 @@ def screenshot(graph: Graph, url: str, folder: Path, seconds: float) -> np.ndarr
 def share(image: np.ndarray, colour: tuple[int, int, int], tolerance: int = 40) -> float:
     """Return the share of pixels near a colour."""
     return float((np.abs(image.astype(int) - colour).max(axis=-1) < tolerance).mean())
+
+
+def orange(image: np.ndarray) -> np.ndarray:
+    """Return where an image has the colour of the iiwa's caps and of the chain, shape (H, W)."""
+    return (image[..., 0] > 180) & (image[..., 2] < 80) & (image[..., 1] > 60) & (image[..., 1] < 180)
 
 
 def test_the_browser_shows_robot_camera_and_plots(graph: Graph, tmp_path: Path) -> None:
@@ -92,12 +104,44 @@ def test_the_browser_shows_robot_camera_and_plots(graph: Graph, tmp_path: Path) 
         image = screenshot(graph, viewer.viewer.url, tmp_path, 10.0 * (attempt + 1))
         if share(image, (0, 114, 178)) > 0.0001:
             break
-    scene, panel = image[:, : int(0.65 * SIZE[0])], image[:, int(0.7 * SIZE[0]) :]
+    scene, panel = image[SCENE], image[:, int(0.7 * SIZE[0]) :]
     assert share(scene, (255, 255, 255), 3) < 0.9, "the scene is blank"
-    orange = (scene[..., 0] > 180) & (scene[..., 2] < 80) & (scene[..., 1] > 60) & (scene[..., 1] < 180)
-    assert orange.mean() > 0.001, "no orange: neither the iiwa's caps nor the chain are there"
+    assert orange(scene).mean() > 0.001, "no orange: neither the iiwa's caps nor the chain are there"
     assert share(panel, (200, 0, 160)) > 0.1, "the camera image is not in the panel"
     assert share(panel, (0, 114, 178)) > 0.0002, "the plot of the re-projection error is not there"
+
+
+def test_the_browser_shows_where_a_robot_is_and_where_its_target_motion_is(graph: Graph, tmp_path: Path) -> None:
+    """The robot behind the camera; its target motion's robot before the camera, in green."""
+    viewer = graph.start(ViewerNode(parameter_overrides=[Parameter("port", value=free_port())]))
+    names = LinkTree(URDF).joint_names
+    descriptions = graph.publisher(String, "robot_description", LATCHED)
+    states, targets = (graph.publisher(JointState, t, STREAM) for t in ("joint_states", "target_joint_states"))
+    odometry, transforms = graph.publisher(Odometry, "odom", SENSOR), graph.publisher(TFMessage, "/tf", TF)
+    descriptions.publish(String(data=URDF))
+
+    def publish() -> None:
+        for publisher in (states, targets):
+            publisher.publish(JointState(name=list(names), position=[0.0] * len(names)))
+        odom, place = Odometry(), TransformStamped(child_frame_id=f"target/{BASE}")
+        odom.pose.pose.position.x, odom.pose.pose.orientation.w = 30.0, 1.0  # behind the camera
+        place.header.frame_id = "odom"
+        place.transform.translation.x = 0.4  # the camera looks there
+        place.transform.rotation.w = 1.0
+        odometry.publish(odom)
+        transforms.publish(TFMessage(transforms=[place]))
+
+    publishers = (descriptions, states, targets, odometry, transforms)
+    graph.spin_until(lambda: all(p.get_subscription_count() for p in publishers))
+    publish()
+    for attempt in range(3):  # the picture is taken after a time, not when everything has been drawn
+        scene = screenshot(graph, viewer.viewer.url, tmp_path, 10.0 * (attempt + 1))[SCENE].astype(int)
+        green = scene[..., 1] - scene[..., 0] > 40
+        if green.any():
+            break
+    assert green.mean() > 0.003, "the target motion's robot is not there"
+    assert abs(np.median(np.nonzero(green)[1]) / scene.shape[1] - 0.5) < 0.15, "it is not where /tf has it"
+    assert not orange(scene).any(), "the robot has not gone to where odom has it"
 
 
 def test_the_viewer_says_which_description_it_shows(graph: Graph) -> None:

@@ -34,6 +34,7 @@ class Playback:
         }
         streams = {
             "/joint_states": feed.joint_states,
+            "/odom": feed.odometry,
             "/camera/color/camera_info": feed.camera_info,
             "/camera/color/image_raw": feed.image,
             "/keypoints": feed.keypoints,

@@ -32,10 +32,13 @@ from ideomotor.viewer_content import (
     scale,
     segments,
 )
+from ideomotor.viewer_robot import DrawnRobot
 
 HOST = "127.0.0.1"
+BASE, TARGET = "/base", "/target"  # frames of the scene: root links of the robot, and of the target motion's
 EXTENSION_COLOUR = (230, 97, 0)
 CHAIN_COLOUR = (94, 104, 122)
+TARGET_COLOUR = (0, 158, 115, 0.45)  # of the robot that does the target motion, RGBA
 
 
 class PortInUseError(IdeomotorError):
@@ -75,13 +78,16 @@ class Viewer:
             raise PortInUseError(f"port {config.port} on {HOST} is in use; free it or choose another port")
         self._chain: LinkTree | None = None
         self._joints: dict[str, float] = {}
+        self._target_joints: dict[str, float] = {}
+        self._T_world_base = self._T_world_target = np.eye(4)
         self._camera: tuple[Intrinsics, np.ndarray] | None = None
         self._keypoints: Keypoints | None = None
         self._body: BodyView | None = None
         self._errors: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=4096) for name in ERRORS}
         self._image: np.ndarray | None = None
         self._changed: set[str] = set()
-        self._links: dict[str, viser.FrameHandle] = {}
+        self._robot: DrawnRobot | None = None
+        self._target: DrawnRobot | None = None
         self._chain_positions: list[np.ndarray] = []  # poses of the extension's links in the base
         self._build_scene()
         self._build_panels()
@@ -109,33 +115,34 @@ class Viewer:
             IdeomotorError: if the description cannot be loaded.
         """
         chain, shapes = LinkTree(urdf), shapes_of(urdf, self._resolve)
-        for handle in self._links.values():
-            handle.remove()
+        for drawn in (self._robot, self._target):
+            if drawn is not None:
+                drawn.remove()
         self._chain = chain
         with self._server.atomic():
-            self._links = {
-                name: self._server.scene.add_frame(f"/robot/{name}", show_axes=False, visible=False)
-                for name in chain.links
-            }
-            for i, shape in enumerate(shapes):
-                wxyz, position = pose(shape.T_link_shape)
-                r, g, b, a = shape.colour
-                self._server.scene.add_mesh_simple(
-                    f"/robot/{shape.link}/shape_{i}",
-                    np.asarray(shape.mesh.vertices, dtype=np.float32),
-                    np.asarray(shape.mesh.faces, dtype=np.uint32),
-                    color=(round(255 * r), round(255 * g), round(255 * b)),
-                    opacity=None if a >= 1.0 else a,
-                    flat_shading=True,
-                    wxyz=wxyz,
-                    position=position,
-                )
-        self._changed.add("joints")
+            self._robot = DrawnRobot(self._server.scene, f"{BASE}/robot", chain.links, shapes)
+            self._target = DrawnRobot(self._server.scene, f"{TARGET}/robot", chain.links, shapes, TARGET_COLOUR)
+        self._changed.update(("joints", "target"))
 
     def set_joint_positions(self, positions: Mapping[str, float]) -> None:
         """Merge joint positions by name [rad] or [m]."""
         self._joints.update(positions)
         self._changed.add("joints")
+
+    def set_base_pose(self, T_world_base: np.ndarray) -> None:
+        """Move the robot and all that is given in its base: pose of its root link, shape (4, 4)."""
+        self._T_world_base = T_world_base
+        self._changed.add("joints")
+
+    def set_target_joint_positions(self, positions: Mapping[str, float]) -> None:
+        """Merge joint positions of the target motion by name [rad] or [m]: a second robot, translucent, shows them."""
+        self._target_joints.update(positions)
+        self._changed.add("target")
+
+    def set_target_pose(self, T_world_target: np.ndarray) -> None:
+        """Move the robot of the target motion: pose of its root link, shape (4, 4)."""
+        self._T_world_target = T_world_target
+        self._changed.add("target")
 
     def set_camera(self, intrinsics: Intrinsics, T_base_camera: np.ndarray) -> None:
         """Place the camera: pose of its optical frame in the robot's base, shape (4, 4)."""
@@ -216,6 +223,8 @@ class Viewer:
         with self._server.atomic():
             if "joints" in changed:
                 self._show_robot()
+            if "target" in changed:
+                self._show_target()
             if "camera" in changed:
                 self._show_camera()
             if "keypoints" in changed:
@@ -236,10 +245,20 @@ class Viewer:
             self._waiting.content = f"Waiting for the positions of the joints {', '.join(missing)}"
             return
         poses = self._chain.link_poses(self._joints)
-        for name, handle in self._links.items():
-            handle.wxyz, handle.position = pose(poses[name])
-            handle.visible = True
+        if self._robot is not None:
+            self._robot.show(poses)
+        self._base.wxyz, self._base.position = pose(self._T_world_base)
         self._show_chain(poses)
+
+    def _show_target(self) -> None:
+        if (
+            self._chain is None
+            or self._target is None
+            or not set(self._chain.joint_names) <= self._target_joints.keys()
+        ):
+            return
+        self._target.show(self._chain.link_poses(self._target_joints))
+        self._target_base.wxyz, self._target_base.position = pose(self._T_world_target)
 
     def _show_chain(self, poses: Mapping[str, np.ndarray]) -> None:
         assert self._chain is not None
@@ -302,8 +321,8 @@ class Viewer:
         if name not in self._keypoint_shapes:
             scene, colour = self._server.scene, keypoint_colour(index)
             self._keypoint_shapes[name] = (
-                scene.add_icosphere(f"/keypoints/{name}/mean", 0.008, colour, subdivisions=2),
-                scene.add_icosphere(f"/keypoints/{name}/ellipsoid", 1.0, colour, subdivisions=3, opacity=0.3),
+                scene.add_icosphere(f"{BASE}/keypoints/{name}/mean", 0.008, colour, subdivisions=2),
+                scene.add_icosphere(f"{BASE}/keypoints/{name}/ellipsoid", 1.0, colour, subdivisions=3, opacity=0.3),
             )
         return self._keypoint_shapes[name]
 
@@ -327,18 +346,20 @@ class Viewer:
         scene.add_grid("/floor", 4.0, 4.0, cell_size=0.1, section_size=0.5, shadow_opacity=0.25)
         server.initial_camera.position = (1.35, -1.35, 1.0)
         server.initial_camera.look_at = (0.4, 0.05, 0.45)
+        self._base = scene.add_frame(BASE, show_axes=False)
+        self._target_base = scene.add_frame(TARGET, show_axes=False)
         nothing = np.zeros((0, 2, 3), dtype=np.float32)
         self._nominal_lines = scene.add_line_segments(
-            "/chain/nominal", nothing, CHAIN_COLOUR, thickness=3.0, thickness_units="screen"
+            f"{BASE}/chain/nominal", nothing, CHAIN_COLOUR, thickness=3.0, thickness_units="screen"
         )
         self._extension_lines = scene.add_line_segments(
-            "/chain/extension", nothing, EXTENSION_COLOUR, thickness=6.0, thickness_units="screen"
+            f"{BASE}/chain/extension", nothing, EXTENSION_COLOUR, thickness=6.0, thickness_units="screen"
         )
-        self._tip = scene.add_icosphere("/chain/tip", 1.0, EXTENSION_COLOUR, opacity=0.45, visible=False)
-        self._tip_axes = scene.add_frame("/chain/tip_frame", axes_length=0.08, axes_radius=0.003, visible=False)
-        self._tip_label = scene.add_label("/chain/tip_label", "tip", anchor="bottom-center", visible=False)
+        self._tip = scene.add_icosphere(f"{BASE}/chain/tip", 1.0, EXTENSION_COLOUR, opacity=0.45, visible=False)
+        self._tip_axes = scene.add_frame(f"{BASE}/chain/tip_frame", axes_length=0.08, axes_radius=0.003, visible=False)
+        self._tip_label = scene.add_label(f"{BASE}/chain/tip_label", "tip", anchor="bottom-center", visible=False)
         self._frustum = scene.add_camera_frustum(
-            "/camera",
+            f"{BASE}/camera",
             fov=1.0,
             aspect=4 / 3,
             scale=0.1,

@@ -52,6 +52,21 @@ class ViewerFeed:
         self._joint_states.update(state)
         self._viewer.set_joint_positions(dict(zip(state.names, state.position.tolist(), strict=True)))
 
+    def odometry(self, msg: Message) -> None:
+        """Take in nav_msgs/Odometry of a floating base."""
+        self._viewer.set_base_pose(messages.matrix(msg.pose.pose))
+
+    def target_joint_states(self, msg: Message) -> None:
+        """Take in sensor_msgs/JointState of the target motion."""
+        state = messages.joint_state(msg)
+        self._viewer.set_target_joint_positions(dict(zip(state.names, state.position.tolist(), strict=True)))
+
+    def moving_transforms(self, msg: Message) -> None:
+        """Take in tf2_msgs/TFMessage of /tf: where the root link of the target motion's robot is."""
+        for transform in msg.transforms:
+            if transform.child_frame_id == messages.TARGET_FRAMES + self._root:
+                self._viewer.set_target_pose(messages.matrix_from_transform(transform.transform))
+
     def camera_info(self, msg: Message) -> None:
         """Take in sensor_msgs/CameraInfo."""
         self._camera = messages.intrinsics(msg), msg.header.frame_id

@@ -10,12 +10,12 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from ideomotor.data.messages import TARGET_FRAMES
 from ideomotor_nodes.lifecycle import LifecycleNode
 from ideomotor_nodes.policy_controller_state import Stamp
 from ideomotor_nodes.qos import COMMAND, LATCHED, STREAM, TF
 
 _EVERY = 10  # states between two messages for people
-TARGET = "target/"  # prefix of the frames of the motion's robot
 
 
 class PolicyOutputs:
@@ -80,7 +80,7 @@ class PolicyOutputs:
     def set_root(self, link: str) -> None:
         """Say which link is the root of the description: the motion's robot stands at its place, or moves in odom."""
         self._base.header.frame_id = "odom" if self._floating else link
-        self._base.child_frame_id = TARGET + link
+        self._base.child_frame_id = TARGET_FRAMES + link
 
 
 def _set(time: Time, stamp: Stamp) -> None:

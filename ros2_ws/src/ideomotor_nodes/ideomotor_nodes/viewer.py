@@ -1,4 +1,4 @@
-"""The viewer in the browser: robot, chain, keypoints, camera and errors of the running graph."""
+"""The viewer in the browser: robot, target motion, chain, keypoints, camera and errors of the running graph."""
 
 import sys
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import String
@@ -19,7 +20,7 @@ from ideomotor.viewer_feed import ViewerFeed
 from ideomotor_interfaces.msg import BodySchema, DescriptionStatus, KeypointArray
 from ideomotor_nodes.lifecycle import LifecycleNode
 from ideomotor_nodes.params import NodeConfig
-from ideomotor_nodes.qos import LATCHED, SENSOR, STREAM, TF_STATIC
+from ideomotor_nodes.qos import LATCHED, SENSOR, STREAM, TF, TF_STATIC
 from ideomotor_nodes.run import run_node
 
 
@@ -43,6 +44,8 @@ class ViewerNode(LifecycleNode[ViewerNodeConfig]):
         self.create_subscription(String, "robot_description", self._on_description, LATCHED)
         for message_type, topic, take, qos in (
             (TFMessage, "/tf_static", feed.transforms, TF_STATIC),
+            (TFMessage, "/tf", feed.moving_transforms, TF),
+            (JointStateMsg, "target_joint_states", feed.target_joint_states, STREAM),
             (BodySchema, "body_schema", feed.body_schema, LATCHED),
             (KeypointArray, "keypoints", feed.keypoints, STREAM),
             (PoseStamped, "sim/tip", feed.true_tip, SENSOR),
@@ -51,6 +54,7 @@ class ViewerNode(LifecycleNode[ViewerNodeConfig]):
         self.create_sensor_subscription(
             JointStateMsg, "joint_states", self._warned("joint_states", feed.joint_states), depth=100
         )
+        self.create_sensor_subscription(Odometry, "odom", self._warned("odom", feed.odometry))
         self.create_sensor_subscription(Image, "camera/color/image_raw", feed.image)
         info = "camera/color/camera_info"
         self.create_sensor_subscription(CameraInfo, info, self._warned(info, feed.camera_info))

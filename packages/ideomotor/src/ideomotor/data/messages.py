@@ -18,6 +18,8 @@ from ideomotor.errors import IdeomotorError
 
 Message = Any  # documented by the name of its type
 
+TARGET_FRAMES = "target/"  # prefix of the frames of the robot that does the target motion
+
 ENCODINGS = {  # encoding -> dtype, channels
     "rgb8": (np.uint8, 3),
     "bgr8": (np.uint8, 3),
