@@ -13,7 +13,8 @@ from ideomotor.errors import IdeomotorError
 
 logger = logging.getLogger(__name__)
 
-PREFERENCE = ("CUDAExecutionProvider", "CPUExecutionProvider")
+CUDA = "CUDAExecutionProvider"
+PREFERENCE = (CUDA, "CPUExecutionProvider")
 
 # ONNX Runtime's errors have no common base of their own, and its message is all that tells them apart.
 SESSION_ERRORS = (
@@ -83,6 +84,8 @@ def create_session(
     shown = f"model of {len(model)} bytes" if isinstance(model, bytes) else str(model)
     # ONNX Runtime runs on the CPU what its first provider cannot.
     providers = list(dict.fromkeys((wanted, "CPUExecutionProvider")))
+    if wanted == CUDA:
+        onnxruntime.preload_dlls()  # CUDA and cuDNN installed as wheels are on no path that the linker knows
     try:
         session = onnxruntime.InferenceSession(source, options, providers=providers)
     except SESSION_ERRORS as error:
