@@ -112,14 +112,14 @@ MODELS = sorted((Path(__file__).parents[2] / "artefacts").rglob("*.onnx"))
 @pytest.mark.skipif(CUDA not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu")
 @pytest.mark.parametrize("path", MODELS, ids=[f"{p.parent.name}/{p.stem}" for p in MODELS])
 def test_cuda_gives_what_the_cpu_gives(path: Path) -> None:
-    """Within the rounding of ten mantissa bits (TF32), which CUDA multiplies in by default."""
+    """Up to single precision: not in ten bits of mantissa (TF32), in which CUDA multiplies by default."""
     rng = np.random.default_rng(0)
     sessions = [create_session(path, provider) for provider in ("CPUExecutionProvider", CUDA)]
     feed = {}
     for tensor in sessions[0].get_inputs():
         shape, kind = [size if isinstance(size, int) else 4 for size in tensor.shape], numpy_type(tensor.type)
         integer = np.issubdtype(kind, np.integer)
-        feed[tensor.name] = (rng.integers(256, size=shape) if integer else rng.uniform(0.2, 2.0, shape)).astype(kind)
+        feed[tensor.name] = (rng.integers(200, size=shape) if integer else rng.uniform(0.2, 2.0, shape)).astype(kind)
     cpu, cuda = (session.run(None, feed) for session in sessions)
     for output, a, b in zip(sessions[0].get_outputs(), cpu, cuda, strict=True):
-        np.testing.assert_allclose(b, a, atol=5e-3 * max(1.0, float(np.abs(a).max())), err_msg=output.name)
+        np.testing.assert_allclose(b, a, atol=1e-4 * max(1.0, float(np.abs(a).max())), err_msg=output.name)

@@ -83,9 +83,10 @@ def create_session(
     source = model if isinstance(model, bytes) else str(model)
     shown = f"model of {len(model)} bytes" if isinstance(model, bytes) else str(model)
     # ONNX Runtime runs on the CPU what its first provider cannot.
-    providers = list(dict.fromkeys((wanted, "CPUExecutionProvider")))
+    providers: list[str | tuple[str, dict[str, str]]] = list(dict.fromkeys((wanted, "CPUExecutionProvider")))
     if wanted == CUDA:
         onnxruntime.preload_dlls()  # CUDA and cuDNN installed as wheels are on no path that the linker knows
+        providers[0] = (CUDA, {"use_tf32": "0"})  # with ten bits of mantissa keypoints move by half a pixel
     try:
         session = onnxruntime.InferenceSession(source, options, providers=providers)
     except SESSION_ERRORS as error:
