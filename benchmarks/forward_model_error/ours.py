@@ -29,7 +29,10 @@ ABLATION: Mapping[str, dict[str, object]] = {  # by what its keys end with
 }
 _SHORT = ("solo12_step", "solo12_stand")  # whose published form is not run, for want of time
 RELATIVES: Mapping[str, dict[str, object]] = {"_neural_model": {"semi_parametric": False}, INVERSE_DYNAMICS: {}}
-STEP_ERRORS = ("_task_error", "_prediction_error", "_step_error", "_believed_error")  # unit of `StepErrors`
+STEP_ERRORS = (  # in the unit of `StepErrors`
+    *("_task_error", "_prediction_error", "_step_error", "_believed_error"),
+    *("_first_step_error", "_first_believed_error"),
+)
 WALK = "solo12_walk"
 
 
@@ -78,6 +81,7 @@ class Learned:
 
     training: ObservedTraining
     first: Judged  # after the first iteration's learning, from the hold alone
+    first_believed_error: float  # of the same controller
     last: Judged
 
 
@@ -98,10 +102,10 @@ def learn(case: Case, seed: int, iterations: int, variant: str = OURS) -> Learne
             training.fit()
             training.export(Path(folder, "controller"))
             controller = LearnedController.load(Path(folder, "controller"), case.urdf)
-            first = first or case.judge(controller.effort, seed)
+            first = first or (case.judge(controller.effort, seed), training.believed_error())
             training.add_episode(case.episode(controller.effort, case.steps, case.noise, rng))
     assert first is not None
-    return Learned(training, first, case.judge(controller.effort, seed))
+    return Learned(training, *first, case.judge(controller.effort, seed))
 
 
 def measure(options: Options, name: str, variant: str, seed: int) -> dict[str, Cases]:
@@ -109,9 +113,12 @@ def measure(options: Options, name: str, variant: str, seed: int) -> dict[str, C
     torch.set_num_threads(1)
     case = open_case(options, name)
     learned = learn(case, seed, options.iterations_of(name), variant)
-    newest, key = learned.training.history[-1], f"{name}_perf_error{variant}"
-    training = learned.training
-    errors = (newest.task_error, newest.prediction_error, newest.performance_error, training.believed_error())
+    training, key = learned.training, f"{name}_perf_error{variant}"
+    oldest, newest = training.history[0], training.history[-1]
+    errors = (
+        *(newest.task_error, newest.prediction_error, newest.performance_error, training.believed_error()),
+        *(oldest.performance_error, learned.first_believed_error),
+    )
     found = {key: learned.last.perf_error} | dict(zip([key + end for end in STEP_ERRORS], errors, strict=True))
     cases: dict[str, Cases] = {key: [(seed, value)] for key, value in found.items()}
     if variant != INVERSE_DYNAMICS:  # it minimises neither error
