@@ -2,16 +2,12 @@
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ideomotor.config import value
-from ideomotor_nodes.diagnostics import OK, Report
-from ideomotor_nodes.lifecycle import LifecycleNode
-from ideomotor_nodes.params import NodeConfig, ParameterError
+from ideomotor_nodes.learner import LearnerNode, LearningGoal
+from ideomotor_nodes.params import NodeConfig
 from ideomotor_nodes.run import run_node
-
-if TYPE_CHECKING:
-    from ideomotor_nodes.controller_trainer_goal import TrainGoal
 
 SIMULATION, WAIT = "simulation", "wait"
 
@@ -45,37 +41,17 @@ class ControllerTrainerConfig(NodeConfig):
     prediction_weight: float = value(1.0, "Of the prediction error in the loss [1].", ge=0.0, le=100.0)
 
 
-class ControllerTrainerNode(LifecycleNode[ControllerTrainerConfig]):
-    """Lifecycle shell; `TrainGoal` is the action."""
+class ControllerTrainerNode(LearnerNode[ControllerTrainerConfig]):
+    """`TrainGoal` is the action."""
 
     def __init__(self, **node_options: Any) -> None:  # noqa: ANN401
-        super().__init__("controller_trainer", ControllerTrainerConfig, **node_options)
-        self._goal: TrainGoal | None = None
-        self.add_report("training", lambda: Report(OK, "not configured") if self._goal is None else self._goal.report())
+        super().__init__("controller_trainer", ControllerTrainerConfig, _make_goal, **node_options)
 
-    def configure(self) -> None:
-        """Create the action, and the clients of the robot's side."""
-        try:  # not at the top: everything but what learns runs without torch
-            from ideomotor_nodes.controller_trainer_goal import TrainGoal
-        except ModuleNotFoundError as error:
-            raise ParameterError(
-                f"learning needs {error.name}: in the repository, pip install -e packages/ideomotor_learn"
-            ) from error
-        self._goal = TrainGoal(self)
 
-    def activate(self) -> None:
-        """Take goals."""
-        assert self._goal is not None
-        self._goal.activate()
+def _make_goal(node: ControllerTrainerNode) -> LearningGoal:
+    from ideomotor_nodes.controller_trainer_goal import TrainGoal  # here: it needs torch
 
-    def deactivate(self) -> None:
-        """End the running goal; what is in the run's folder stays."""
-        if self._goal is not None:
-            self._goal.abandon("the node was deactivated")
-
-    def cleanup(self) -> None:
-        """Forget the goal."""
-        self._goal = None
+    return TrainGoal(node)
 
 
 def main(args: list[str] | None = None) -> int:

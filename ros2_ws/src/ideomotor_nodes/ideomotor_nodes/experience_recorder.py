@@ -45,9 +45,7 @@ class ExperienceRecorderNode(LifecycleNode[ExperienceRecorderConfig]):
     def activate(self) -> None:
         """Subscribe, so that a recording that is started misses nothing."""
         recorder = self._recorder = TopicRecorder(self, TOPICS, sent=True, once=("experience",))
-        recorder.find_topics()
-        self.create_steady_timer(0.2, recorder.find_topics)
-        self.create_steady_timer(self.config.flush_period, recorder.flush)
+        recorder.start(self.config.flush_period)
 
     def deactivate(self) -> None:
         """Complete the recording."""

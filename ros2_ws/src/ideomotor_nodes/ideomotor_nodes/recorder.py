@@ -58,9 +58,7 @@ class RecorderNode(LifecycleNode[RecorderConfig]):
         """Start recording."""
         recorder = self._recorder = TopicRecorder(self, self.config.topics)
         recorder.open(Path(self.config.folder))
-        recorder.find_topics()
-        self.create_steady_timer(0.2, recorder.find_topics)
-        self.create_steady_timer(self.config.flush_period, recorder.flush)
+        recorder.start(self.config.flush_period)
 
     def deactivate(self) -> None:
         """Complete the recording."""

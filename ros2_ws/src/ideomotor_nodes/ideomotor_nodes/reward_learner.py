@@ -2,16 +2,12 @@
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ideomotor.config import value
-from ideomotor_nodes.diagnostics import OK, Report
-from ideomotor_nodes.lifecycle import LifecycleNode
-from ideomotor_nodes.params import NodeConfig, ParameterError
+from ideomotor_nodes.learner import LearnerNode, LearningGoal
+from ideomotor_nodes.params import NodeConfig
 from ideomotor_nodes.run import run_node
-
-if TYPE_CHECKING:
-    from ideomotor_nodes.reward_learner_goal import LearnGoal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,37 +22,17 @@ class RewardLearnerConfig(NodeConfig):
     run_folder: str = value("", "Folder for plots and metrics; empty: none are written.")
 
 
-class RewardLearnerNode(LifecycleNode[RewardLearnerConfig]):
-    """Lifecycle shell; `LearnGoal` is the action."""
+class RewardLearnerNode(LearnerNode[RewardLearnerConfig]):
+    """`LearnGoal` is the action."""
 
     def __init__(self, **node_options: Any) -> None:  # noqa: ANN401
-        super().__init__("reward_learner", RewardLearnerConfig, **node_options)
-        self._goal: LearnGoal | None = None
-        self.add_report("learning", lambda: Report(OK, "not configured") if self._goal is None else self._goal.report())
+        super().__init__("reward_learner", RewardLearnerConfig, _make_goal, **node_options)
 
-    def configure(self) -> None:
-        """Create the action and the topic of the reward field."""
-        try:  # not at the top: everything but this node runs without torch
-            from ideomotor_nodes.reward_learner_goal import LearnGoal
-        except ModuleNotFoundError as error:
-            raise ParameterError(
-                f"learning needs {error.name}: in the repository, pip install -e packages/ideomotor_learn"
-            ) from error
-        self._goal = LearnGoal(self)
 
-    def activate(self) -> None:
-        """Take goals."""
-        assert self._goal is not None
-        self._goal.activate()
+def _make_goal(node: RewardLearnerNode) -> LearningGoal:
+    from ideomotor_nodes.reward_learner_goal import LearnGoal  # here: it needs torch
 
-    def deactivate(self) -> None:
-        """End the running goal; what is in the artefact's folder stays."""
-        if self._goal is not None:
-            self._goal.abandon("the node was deactivated")
-
-    def cleanup(self) -> None:
-        """Forget the goal."""
-        self._goal = None
+    return LearnGoal(node)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -42,6 +42,12 @@ class TopicRecorder:
         self._subscriptions: list[Any] = []
         self.writer: RecordingWriter | None = None
 
+    def start(self, flush_period: float) -> None:
+        """Subscribe from now on, and flush after every ``flush_period`` [s]; call it in the node's `activate`."""
+        self.find_topics()
+        self._node.create_steady_timer(0.2, self.find_topics)
+        self._node.create_steady_timer(flush_period, self.flush)
+
     def open(self, folder: Path) -> None:
         """Start a recording.
 
