@@ -38,7 +38,7 @@ demo-reward: setup-dev   ## learns a reward from demonstrations and executes it 
 
 demo-controller: setup-dev   ## an arm with a load nobody told it of learns to track a motion, from nothing (needs torch; about three minutes)
 	@. ros2_ws/install/setup.sh && set -e; folder=$(CONTROLLER_FOLDER); \
-	ideomotor up launch/train_controller.launch.xml robot:=iiwa7 run_folder:=$$folder; \
+	ideomotor up launch/train_controller.launch.xml robot:=iiwa7 run_folder:=$$folder $(if $(VIEW),view:=true); \
 	exec ideomotor up launch/policy.launch.xml robot:=iiwa7 policy:=$$folder/policy computed_torque:=true \
 	  report:=$$folder/run.json $(if $(VIEW),view:=true)
 
