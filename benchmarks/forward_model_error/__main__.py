@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.forward_model_error import collecting, ours, pets, ticks
 from benchmarks.forward_model_error.cases import ITERATIONS, TASKS, Options, open_case
-from benchmarks.forward_model_error.jobs import run_jobs
+from benchmarks.forward_model_error.jobs import run_jobs, sac_job
 from benchmarks.report import Metric, metric
 from benchmarks.runner import Benchmark, Cases, Part, run_benchmark
 from ideomotor.errors import IdeomotorError
@@ -95,17 +95,11 @@ def parts(options: Options, chosen: tuple[str, ...], policy: Path, seeds: tuple[
     planners = [partial(pets.measure, options, task) for task in peer_tasks]
     found["pets"] = partial(_side_by_side, planners, options.processes, seeds[:PETS_SEEDS])
     for factor, some in ((1, seeds), (100, seeds[:SAC_100X_SEEDS])):
-        agents = [partial(_sac, options, task, factor) for task in peer_tasks]
+        agents = [partial(sac_job, options, task, factor) for task in peer_tasks]
         found["sac" if factor == 1 else f"sac_{factor}x"] = partial(_side_by_side, agents, options.processes, some)
     found["collecting"] = partial(collecting.measure, options)
     found["ticks"] = partial(ticks.measure, policy, effort_task(options.tasks[-1]).robot)
     return {name: measure for name, measure in found.items() if name.split()[0] in chosen}
-
-
-def _sac(options: Options, task: str, factor: int, seed: int) -> dict[str, Cases]:
-    from benchmarks.forward_model_error import sac  # here: all other parts run without its packages
-
-    return sac.measure(options, task, factor, seed)
 
 
 def _side_by_side(

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
+from benchmarks.forward_model_error.cases import Options
 from benchmarks.runner import Cases
 
 Job = Callable[[], dict[str, Cases]]  # picklable
@@ -23,6 +24,13 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> dict[str, Cases]:
         for key, values in cases.items():
             found.setdefault(key, []).extend(values)
     return found
+
+
+def sac_job(options: Options, task: str, factor: int, seed: int) -> dict[str, Cases]:
+    """Measure SAC. Here, not in the command line's module, whose functions another process does not find."""
+    from benchmarks.forward_model_error import sac  # here: all other parts run without its packages
+
+    return sac.measure(options, task, factor, seed)
 
 
 def _results(jobs: Sequence[Job], processes: int) -> list[dict[str, Cases]]:

@@ -129,6 +129,14 @@ def test_jobs_side_by_side_give_the_cases_of_all_in_order() -> None:
     assert run_jobs(jobs, 1) == run_jobs(jobs, 2) == expected
 
 
+def test_other_processes_find_what_they_shall_measure() -> None:
+    """What is defined in the module that is run is `__main__`'s there, and nobody's in a process that is spawned."""
+    parts = command.parts(Options(), command.PARTS, Path("x"), (0,))
+    jobs = [job for part in parts.values() if part.func is command._side_by_side for job in part.args[0]]
+    assert len(jobs) > 20
+    assert not [job for job in jobs if job.func.__module__ == command.__name__]
+
+
 def test_seeds_beyond_those_of_a_long_part_are_left_out() -> None:
     part = command.parts(Options(tasks=("arm_track",), processes=1), ("pets",), Path("x"), (0, 1, 2, 3))["pets"]
     assert part((3,)) == {}
