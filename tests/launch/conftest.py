@@ -8,8 +8,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+CONFIG = Path(__file__).resolve().parents[2] / "ros2_ws" / "src" / "ideomotor_bringup" / "config"
 
 
 class RunningLaunch:
@@ -95,3 +99,18 @@ def launch_file(tmp_path: Path) -> Iterator[Callable[..., RunningLaunch]]:
 def own_domain() -> dict[str, str]:
     """A domain of our own: other tests may run at the same time."""
     return {"ROS_DOMAIN_ID": str(100 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
+@pytest.fixture
+def robot_config(tmp_path: Path) -> Callable[..., Path]:
+    """Write the effort config of a robot as a user changes it: ``robot_config(robot, node={"parameter": value})``."""
+
+    def write(robot: str, **changes: dict[str, Any]) -> Path:
+        config = yaml.safe_load((CONFIG / f"{robot}_effort.yaml").read_text())
+        for node, parameters in changes.items():
+            config[node]["ros__parameters"].update(parameters)
+        path = tmp_path / "my_effort.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    return write

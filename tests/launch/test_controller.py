@@ -14,11 +14,15 @@ TIMEOUT = 240.0  # [s] on two busy cores
 
 
 def test_an_arm_is_trained_and_its_policy_runs(
-    launch_file: Callable[..., Any], own_domain: dict[str, str], tmp_path: Path
+    launch_file: Callable[..., Any],
+    own_domain: dict[str, str],
+    robot_config: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
     """Two iterations; then three more: the run folder is gone on with."""
     run = tmp_path / "run"
-    small = {"run_folder": str(run), "updates": "150", "hidden": "128", "seed": "1"}
+    config = robot_config("iiwa7", controller_trainer={"hidden": 128})
+    small = {"run_folder": str(run), "config": str(config), "seed": "1"}
     launch = launch_file(TRAIN, own_domain, **small, iterations="2")
     assert launch.wait(TIMEOUT) == 0, launch.output
     assert "2 iterations," in launch.output
