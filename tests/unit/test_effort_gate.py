@@ -217,6 +217,23 @@ def test_a_state_that_stops_is_a_fault_and_only_the_weight_is_held() -> None:
     np.testing.assert_allclose(bench.gate.hold(bench.now), gravity_of(URDF, ("b", "a"))(bench.q))
     with pytest.raises(GateError, match="joint state is"):
         bench.gate.release(bench.now)
+    bench.now += 0.9
+    bench.q[:] = [0.5, 0.8]
+    damped = gravity_of(URDF, ("b", "a"))(bench.q) - 2.0 * bench.v
+    np.testing.assert_allclose(bench.tick(), damped)  # not pulled back to where it was before
+    assert "joint state is 0.100 s old" in bench.gate.reason
+
+
+def test_a_robot_that_moved_while_odometry_stopped_is_not_pulled_back() -> None:
+    bench = Bench(floating_base=True)
+    bench.follow(0.0, 0.0)
+    for _ in range(250):
+        bench.now += STEP
+        bench.q += [0.004, 0.002]
+        bench.gate.observe(bench.q, bench.v, bench.now, bench.now)
+    assert "odometry is" in bench.gate.reason
+    np.testing.assert_allclose(bench.gate.hold(bench.now), 0.0)
+    np.testing.assert_allclose(bench.tick(20), 0.0)
 
 
 @pytest.mark.parametrize(

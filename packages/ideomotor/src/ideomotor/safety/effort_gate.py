@@ -146,10 +146,10 @@ class EffortGate:
         if now < self._now - self.config.command_timeout:  # time started anew
             self._restart()
         self._now = max(now, self._now)
-        jumped = self._jumped(measured[0], stamp)
+        jumped, unheld = self._jumped(measured[0], stamp), self._cause_stale(now)
         self._position, self._velocity, self._stamp = measured[0], measured[1], stamp
         self._watch_motion(now)
-        if jumped:
+        if jumped or unheld:  # what it moved while only its weight was held is not pulled back
             self._hold = np.clip(self._position, self.limits.joint.lower, self.limits.joint.upper)
         self.check(now)
         if jumped and self.state is GateState.FOLLOWING:
