@@ -184,6 +184,14 @@ def test_old_commands_are_a_fault_and_late_ones_ignored() -> None:
         bench.gate.release(bench.now)
 
 
+def test_commands_without_a_stamp_are_of_when_they_arrive() -> None:
+    bench = Bench()
+    bench.follow(1.0, 2.0)
+    bench.tick()
+    np.testing.assert_allclose(bench.command(2.0, 1.0, stamp=0.0), [2.0, 1.0])
+    assert bench.command(0.0, 0.0, stamp=bench.now - STEP) is None  # late
+
+
 def test_commands_that_stop_leave_the_robot_held_without_a_fault() -> None:
     bench = Bench()
     bench.follow(1.0, 2.0)

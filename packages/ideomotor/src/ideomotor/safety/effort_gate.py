@@ -164,14 +164,15 @@ class EffortGate:
             )
             self.refuse(f"joint command lacks {missing} and has unknown {unknown}; expected {list(self.names)}", now)
             return self.hold(now)
-        age = now - (command.stamp or now)
+        stamp = command.stamp or now
+        age = now - stamp
         if abs(age) > self.config.command_timeout:
             self.refuse(f"joint command is {age:.3f} s old, allowed {self.config.command_timeout} s (same clock?)", now)
             return self.hold(now)
         self.check(now)
-        if self.state not in (GateState.HOLDING, GateState.FOLLOWING) or command.stamp < self._command_stamp:
+        if self.state not in (GateState.HOLDING, GateState.FOLLOWING) or stamp < self._command_stamp:
             return None
-        self.state, self._command_stamp, self._command_time = GateState.FOLLOWING, command.stamp, now
+        self.state, self._command_stamp, self._command_time = GateState.FOLLOWING, stamp, now
         order = [command.names.index(name) for name in self.names]
         return self._limited(command.effort[order], now)
 
