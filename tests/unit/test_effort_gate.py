@@ -323,6 +323,20 @@ def test_time_that_starts_anew() -> None:
     np.testing.assert_allclose(bench.follow(1.0, 1.0), [1.0, 1.0])
 
 
+def test_a_command_refused_before_time_started_anew_does_not_bar_the_release() -> None:
+    bench = Bench()
+    bench.now = 100.0
+    bench.gate.refuse("refused long ago", bench.now)
+    bench.now = 0.0
+    bench.tick()
+    bench.follow(1.0, 1.0)
+    bench.now += 0.1
+    bench.gate.check(bench.now)
+    assert bench.gate.state is GateState.FAULT
+    bench.tick()
+    bench.gate.release(bench.now)
+
+
 @pytest.mark.parametrize("changes", [{"hold_stiffness": (1.0, 2.0, 3.0)}, {"hold_damping": (-1.0,)}])
 def test_gains_that_do_not_fit(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(changes))):

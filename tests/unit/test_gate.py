@@ -249,6 +249,30 @@ def test_time_that_jumps_back_starts_anew() -> None:
     np.testing.assert_array_equal(robot.position, [-0.5, -0.5])
 
 
+def test_a_command_refused_before_time_jumped_back_does_not_bar_the_release() -> None:
+    robot = Robot()
+    robot.step()
+    robot.gate.refuse("refused long ago", robot.now)
+    robot.now = 0.0
+    robot.step(10)
+    robot.step(30, observe=False)
+    assert robot.gate.state is GateState.FAULT
+    robot.step(2)
+    robot.gate.release(robot.now)
+
+
+def test_where_a_blocked_robot_was_held_means_nothing_after_time_jumped_back() -> None:
+    robot = Robot()
+    robot.step()
+    robot.gate.observe(np.array([0.9, 0.0]), robot.now)
+    robot.step(observe=False)
+    assert "a is 0.9" in robot.gate.reason
+    robot.now, robot.position = 0.0, np.array([-0.5, -0.5])
+    robot.step(10)
+    assert robot.gate.state is GateState.HOLDING
+    np.testing.assert_array_equal(robot.position, [-0.5, -0.5])
+
+
 def test_bad_measurement_is_refused() -> None:
     robot = Robot()
     robot.step()

@@ -254,6 +254,7 @@ class EffortGate:
     def _restart(self) -> None:
         self.state, self.reason, self._base_stamp = GateState.WAITING, "", -np.inf
         self._command_stamp = self._output_time = self._now = -np.inf
+        self._bad_command = (-np.inf, "")
         self._moved = np.full(len(self.names), np.inf)
 
     def _jumped(self, position: np.ndarray, stamp: float) -> str:

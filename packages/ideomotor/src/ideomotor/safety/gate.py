@@ -263,6 +263,7 @@ class CommandGate:
         """
         if now < self._now - self.config.command_timeout:  # time started anew: a simulation was reset
             self._measured, self._command, self.state, self.reason = None, None, GateState.WAITING, ""
+            self._bad_command, self._hold = (-np.inf, ""), None
         elapsed, self._now = now - self._now, now
         if self.state is GateState.WAITING:
             if self._measured is None or self._cause_stale(now):
