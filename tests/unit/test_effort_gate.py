@@ -38,9 +38,9 @@ class Bench:
         self.height, self.quaternion = 0.25, UPRIGHT
         self.tick()
 
-    def tick(self, steps: int = 1) -> np.ndarray | None:
+    def tick(self, steps: int = 1, period: float = STEP) -> np.ndarray | None:
         for _ in range(steps):
-            self.now += STEP
+            self.now += period
             if self.config.floating_base:
                 self.gate.observe_base(self.height, self.quaternion, self.now)
             self.gate.observe(self.q, self.v, self.now, self.now)
@@ -84,6 +84,39 @@ def test_the_effort_changes_no_faster_than_allowed() -> None:
     steps = np.diff(outputs, axis=0)
     assert steps.max(axis=0) == pytest.approx(50.0 * BOUND * STEP)
     np.testing.assert_allclose(outputs[-1], BOUND)
+
+
+@pytest.mark.parametrize("periods", [[0.125], [0.125, 1.875], [0.0, 2.0], [0.9, 1.1], [3.0]])
+def test_the_effort_changes_by_time_and_not_by_command(periods: list[float]) -> None:
+    """More commands change it no faster, uneven ones no slower."""
+    bench, rate = Bench(max_effort_rate=10.0, stuck_time=0.0), 10.0 * BOUND
+    bench.follow(-5.0, -10.0, steps=60)
+    start = bench.now
+    for k in range(400):
+        bench.tick(period=STEP * periods[k % len(periods)])
+        effort, elapsed = bench.command(5.0, 10.0), bench.now - start
+        assert (effort >= np.minimum(rate * elapsed - BOUND, BOUND) - 1e-9).all()
+        assert (effort <= rate * (elapsed + STEP) - BOUND + 1e-9).all()
+
+
+def test_commands_back_and_forth_change_the_effort_no_faster() -> None:
+    bench = Bench(max_effort_rate=10.0)
+    outputs = [bench.follow(0.0, 0.0)]
+    for k in range(80):
+        bench.tick(period=STEP / 8.0)
+        outputs.append(bench.command(*BOUND * (-1.0) ** k))
+    path = np.abs(np.diff(outputs, axis=0)).sum(axis=0)
+    assert (path <= 10.0 * BOUND * (10.0 + 1.0) * STEP + 1e-9).all()
+
+
+def test_commands_that_come_unevenly_change_as_much_as_those_that_do_not() -> None:
+    """Half of what a period allows, back and forth, with hardly any time between two commands."""
+    bench, half = Bench(max_effort_rate=10.0), 10.0 * BOUND * STEP / 2.0
+    bench.follow(0.0, 0.0)
+    for k in range(40):
+        bench.tick(period=STEP * (0.05, 1.95)[k % 2])
+        effort = half * (k % 2)
+        np.testing.assert_allclose(bench.command(*effort), effort)
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

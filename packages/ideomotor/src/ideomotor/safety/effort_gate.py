@@ -4,7 +4,10 @@ Commands go through when they arrive, clamped to the effort limits :math:`\bar\t
 
 .. math:: \tau^+ = \mathrm{clip}(\tau^*, \; \pm\bar\tau, \; \tau \pm r \bar\tau h),
 
-with the time :math:`h` since the last output. Without commands, and after a fault, the robot is held where it was:
+with the time :math:`h` since the last output, and what was left of a period before it; so within any time :math:`t`
+after an output it changes by at most :math:`r \bar\tau` times :math:`t` and a period, however many commands come.
+
+Without commands, and after a fault, the robot is held where it was:
 
 .. math:: \tau^* = K (q_{hold} - q) - D v + g(q),
 
@@ -21,7 +24,7 @@ from ideomotor.config import ConfigError, value
 from ideomotor.safety.effort_limits import EffortLimits, Gravity
 from ideomotor.safety.gate import CommandError, GateError, GateState, GateTiming
 
-_MIN_PERIODS, _MAX_PERIODS = 1.0, 10.0  # between two outputs, for the rate of change
+_MAX_PERIODS = 10.0  # between two outputs, for the rate of change
 _JUMP = 5.0  # times the velocity limit: the robot was put elsewhere (a simulation that was reset)
 _RESOLUTION = 0.02  # [rad] or [m] a change so small is no jump, and so little beyond a limit no fault
 _RESTING = 0.01  # share of the velocity limit below which a joint does not move
@@ -95,6 +98,7 @@ class EffortGate:
         self._base_stamp = -np.inf
         self._hold = np.zeros(n)
         self._output, self._output_time = np.zeros(n), -np.inf
+        self._unused = np.zeros(n)  # periods in which each joint's effort might have changed and did not
         self._command_stamp, self._command_time = -np.inf, -np.inf
         self._bad_command: tuple[float, str] = (-np.inf, "")  # time, reason of the last refused command
         self._fallen, self._now = False, -np.inf
@@ -235,11 +239,16 @@ class EffortGate:
     def _limited(self, effort: np.ndarray, now: float) -> np.ndarray:
         """Return efforts (n,) within the limits, and note them as the last output."""
         bound = self._max_effort
-        periods = min(max((now - self._output_time) * self.config.rate, _MIN_PERIODS), _MAX_PERIODS)
-        change = self.config.max_effort_rate * bound * periods / self.config.rate
+        elapsed = min(max((now - self._output_time) * self.config.rate, 0.0), _MAX_PERIODS)
+        # what was not used is kept, up to a period: an output that comes early may change as much as one in time
+        periods = np.minimum(self._unused + elapsed, max(elapsed, 1.0))  # (n,)
+        a_period = self.config.max_effort_rate * bound / self.config.rate  # (n,) change in one [N m] or [N]
+        change = a_period * periods
         upper, lower = np.minimum(bound, self._output + change), np.maximum(-bound, self._output - change)
-        self._output, self._output_time = np.minimum(np.maximum(effort, lower), upper), now
-        return self._output.copy()
+        output = np.minimum(np.maximum(effort, lower), upper)
+        self._unused = np.maximum(periods - np.abs(output - self._output) / a_period, 0.0)
+        self._output, self._output_time = output, now
+        return output.copy()
 
     def _begin_holding(self) -> None:
         self.state, self.reason, self._fallen = GateState.HOLDING, "", False
