@@ -309,6 +309,34 @@ def test_a_stuck_joint_is_a_fault() -> None:
     bench.gate.release(bench.now)
 
 
+def test_a_stuck_joint_is_released_as_soon_as_it_is_pushed_no_more() -> None:
+    """Also where no state comes any more, as of a simulation that was paused."""
+    bench = Bench(stuck_time=0.1)
+    bench.follow(5.0, 2.0, steps=20)
+    bench.now += 0.019
+    bench.gate.observe(bench.q, bench.v, bench.now, bench.now)
+    bench.now += 0.019
+    assert bench.command(5.0, 2.0) is None
+    assert "b is stuck" in bench.gate.reason
+    with pytest.raises(GateError, match="b is stuck"):
+        bench.gate.release(bench.now)
+    np.testing.assert_allclose(bench.gate.hold(bench.now), 0.0)
+    bench.gate.release(bench.now)
+
+
+def test_a_joint_that_holding_pushes_in_vain_is_not_released() -> None:
+    """Its weight is more than it can carry; once it moves, it is."""
+    bench = Bench(gravity=True, stuck_time=0.1, effort_scale=0.5)
+    bench.q[1] = 0.9
+    bench.tick(60)
+    assert "a is stuck" in bench.gate.reason
+    with pytest.raises(GateError, match="a is stuck"):
+        bench.gate.release(bench.now)
+    bench.v[1] = 0.1
+    bench.tick()
+    bench.gate.release(bench.now)
+
+
 def test_a_robot_that_was_put_elsewhere_is_held_there() -> None:
     bench = Bench()
     bench.tick(5)

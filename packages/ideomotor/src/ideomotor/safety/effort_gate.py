@@ -226,7 +226,7 @@ class EffortGate:
         """
         if self.state is not GateState.FAULT:
             return
-        cause = self._cause_stale(now) or self._cause_fall() or self._cause_limits()
+        cause = self._cause_stale(now) or self._cause_fall() or self._cause_limits() or self._cause_stuck(now)
         if not cause and now - self._bad_command[0] <= self.config.command_timeout:
             cause = self._bad_command[1]
         if cause:
@@ -278,8 +278,12 @@ class EffortGate:
     def _watch_motion(self, now: float) -> None:
         """Note for each joint when it moved last, or was not pushed with nearly all it has."""
         resting = np.abs(self._velocity) < _RESTING * self.limits.joint.velocity
-        stuck = resting & (np.abs(self._output) > 0.95 * self._max_effort)
-        self._moved = np.where(stuck, np.minimum(self._moved, now), now)
+        self._moved = np.where(resting & self._pushed(), np.minimum(self._moved, now), now)
+
+    def _pushed(self) -> np.ndarray:
+        """Return whether the last output to each joint was nearly all it has, (n,)."""
+        pushed: np.ndarray = np.abs(self._output) > 0.95 * self._max_effort
+        return pushed
 
     def _cause_stale(self, now: float) -> str:
         allowed = self.config.state_timeout
@@ -303,7 +307,7 @@ class EffortGate:
         return ""
 
     def _cause_stuck(self, now: float) -> str:
-        waited = now - self._moved
+        waited = np.where(self._pushed(), now - self._moved, 0.0)
         worst = int(waited.argmax())
         if self.config.stuck_time == 0.0 or waited[worst] <= self.config.stuck_time:
             return ""
