@@ -58,6 +58,7 @@ class Arm:
         self.graph, self.stuck = graph, stuck
         self._body = RigidBody(arm_urdf(hand=0.8), ARM)
         self.q, self.v, self.step = np.array(q, dtype=float), np.zeros(2), 0
+        self.lost: list[str] = []  # episodes, once for each time, in which the state after the 50th command is lost
         self.effort = np.zeros(2)
         self.commands: list[JointTrajectory] = []
         self.marks: list[str] = []
@@ -69,8 +70,9 @@ class Arm:
         if described:
             self._description.publish(String(data=arm_urdf()))
         helper.create_subscription(JointTrajectory, "joint_command", self._on_command, COMMAND)
-        helper.create_subscription(String, "experience", lambda m: self.marks.append(m.data), LATCHED)
-        helper.create_service(Trigger, "safety_gate/release", _release)
+        helper.create_subscription(String, "experience", self._on_mark, LATCHED)
+        self.releases = self._answered = 0
+        helper.create_service(Trigger, "safety_gate/release", self._on_release)
         helper.create_timer(0.02, self._on_timer)
         self._commanded = 0.0
 
@@ -100,12 +102,20 @@ class Arm:
                 self.v = self.v + h * self._body.acceleration(self.q[None], self.v[None], damped[None])[0]
                 self.q = self.q + h * self.v
         self.step += 1
+        self._answered += 1
+        if self._answered == 50 and self.lost and self.marks[-1] in self.lost:
+            self.lost.remove(self.marks[-1])
+            self.step += 1
         self.publish()
 
+    def _on_mark(self, msg: String) -> None:
+        self.marks.append(msg.data)
+        self._answered = 0
 
-def _release(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-    response.success = True
-    return response
+    def _on_release(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self.releases += 1
+        response.success = True
+        return response
 
 
 class Running:

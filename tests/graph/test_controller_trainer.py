@@ -11,7 +11,7 @@ from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
-from ideomotor.data.experience import read_episodes
+from ideomotor.data.experience import ExperienceError, read_episodes
 from ideomotor.policies.learned import LearnedController
 from ideomotor_interfaces.action import TrainController
 from ideomotor_learn.policies.training import ControllerTraining
@@ -169,3 +169,34 @@ def test_bad_goals_say_what_is_wrong(
     assert result.error_code == code
     assert message in result.error_msg
     assert not list((tmp_path / "recordings").iterdir())
+
+
+def recorded(folder: Path) -> tuple[list[str], int]:
+    """Return the names of the episodes in all recordings, and in how many recordings a state is lost."""
+    names, lost = [], 0
+    for recording in sorted((folder / "recordings").iterdir()):
+        try:
+            names += [e.name for e in read_episodes(recording, joints=ARM.joints, rate=MOTION.rate)]
+        except ExperienceError as error:
+            lost += "0.0080 s to the next one, expected 0.0040 s" in str(error)
+    return names, lost
+
+
+def test_a_run_of_which_a_state_was_lost_is_done_again(graph: Graph, tmp_path: Path) -> None:
+    """What it recorded is kept, and not learned from; nobody but people let the gate of a real robot go."""
+    training = Training(graph, tmp_path)
+    training.arm.lost = ["iteration_000"]
+    result = training.result(training.send(iterations=1)).result
+    assert (result.error_code, result.error_msg) == (Result.NONE, "")
+    assert (result.iterations, result.transitions) == (1, 25 + MOTION.steps)
+    assert recorded(tmp_path) == (["first", "iteration_000"], 1)
+    assert training.arm.releases == 0
+
+
+def test_runs_whose_recordings_are_never_episodes_end_the_training(graph: Graph, tmp_path: Path) -> None:
+    training = Training(graph, tmp_path)
+    training.arm.lost = 3 * ["iteration_000"]
+    result = training.result(training.send(iterations=1)).result
+    assert (result.error_code, result.iterations) == (Result.BAD_EPISODE, 0)
+    assert "to the next one" in result.error_msg
+    assert recorded(tmp_path) == (["first"], 3)

@@ -62,7 +62,10 @@ def test_computed_torque_runs_the_same_motion(graph: Graph, artefact: str) -> No
 def test_an_arm_goes_to_the_start_by_itself(graph: Graph, artefact: str) -> None:
     arm, running = Arm(graph, q=(0.1, 0.8)), Running(graph, approach_speed=2.0)
     running.ready()
-    result = running.run(artefact=artefact, episode="e")
+    handle = running.send(artefact=artefact, episode="e")
+    graph.spin_until(lambda: running.feedback)  # a simulation that stands still until the run begins goes on now
+    assert "e" not in arm.marks
+    result = running.result(handle).result
     assert (result.error_code, result.error_msg) == (Result.NONE, "")
     assert result.steps == MOTION.steps
     efforts = [c for c in arm.commands if c.points]

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from ideomotor.data.experience import Episode, ExperienceError
+from ideomotor.dynamics.rigid_body import RobotStructure
 from ideomotor.policies.learned import LearnedController
-from ideomotor.policies.motion import reach
+from ideomotor.policies.motion import Motion, reach
 from ideomotor_learn.policies.losses import OBSERVED
 from ideomotor_learn.policies.plots import draw_errors, plot_errors
 from ideomotor_learn.policies.training import (
@@ -146,6 +147,24 @@ def test_a_broken_folder_is_refused_and_left_as_it_was(name: str, content: bytes
     assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
     with pytest.raises(TrainingError, match="no run to resume"):
         ControllerTraining.resume(tmp_path / "nothing")
+
+
+def test_a_run_knows_its_robot_and_its_motion(tmp_path: Path) -> None:
+    begun(SMALL).save(tmp_path)
+    training = ControllerTraining.resume(tmp_path)
+    urdf, structure, motion = training.urdf, training.structure, training.motion
+    training.check_same(urdf.replace("<robot", "<!-- made again --><robot", 1), structure, motion)
+    changed = motion.v.copy()
+    changed[3, 1] += 1e-3
+    others: dict[str, tuple[str, RobotStructure, Motion]] = {
+        "the robot's description": (arm_urdf(hand=0.8), structure, motion),
+        "the robot's rotor_inertia": (urdf, replace(structure, rotor_inertia=(0.1, 0.1)), motion),
+        "the motion's v": (urdf, structure, replace(motion, v=changed)),
+        "the motion's rate": (urdf, structure, replace(motion, rate=100.0)),
+    }
+    for what, other in others.items():
+        with pytest.raises(TrainingError, match=f"another robot or motion: {what} changed since"):
+            training.check_same(*other)
 
 
 def test_altered_weights_are_refused(tmp_path: Path) -> None:

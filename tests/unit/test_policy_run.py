@@ -1,14 +1,18 @@
 """Postures, approaches, alignment and execution of policies, without ROS."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ideomotor.body.urdf import load_urdf
 from ideomotor.dynamics.rigid_body import RigidBody
 from ideomotor.policies.alignment import Alignment, aligned
 from ideomotor.policies.execution import Execution, ExecutionConfig
 from ideomotor.policies.goals import position_error
+from ideomotor.policies.learned import LearnedController
 from ideomotor.policies.posture import Approach, PostureHold
 from tests.unit.small_robots import RATE, REAL, SUBSTEPS, solo_episode, solo_motion
 from tests.unit.test_rigid_body import ARM, arm_urdf
@@ -84,3 +88,35 @@ def test_exploration_is_that_of_the_seed_and_within_the_limits() -> None:
     assert (np.abs(a) <= limit).all()
     assert run.summary().steps == 29
     assert run.summary().position_error == pytest.approx(0.0)
+
+
+def test_states_that_nobody_saw_do_not_delay_the_motion() -> None:
+    """A robot that does its motion perfectly is judged so, whichever of its states were lost on the way."""
+    controller = LearnedController.load("artefacts/solo12_walk", load_urdf(Path("urdf/solo12.urdf.xacro")))
+    motion, limit = controller.motion, controller.body.effort_limit
+    run = Execution(controller, ExecutionConfig(), steps=motion.steps, rate=motion.rate, noise=0.0, limit=limit, seed=0)
+    seen = [k for k in range(motion.steps + 1) if k % 17 != 5 and not 60 < k < 66]
+    for k, last in zip(seen, [seen[0] - 1, *seen], strict=False):
+        assert not run.finished
+        run.observe(motion.q[k], motion.v[k], motion.force[k], periods=k - last)
+        run.effort()
+        run.predict()
+    summary = run.summary()
+    assert (run.finished, summary.steps) == (True, motion.steps)
+    assert summary.position_error < 1e-6
+    assert summary.contact_agreement == 1.0
+    assert summary.displacement_ratio == pytest.approx(1.0)
+
+
+def test_a_prediction_is_compared_with_the_next_state_only() -> None:
+    controller = LearnedController.load("artefacts/solo12_walk", load_urdf(Path("urdf/solo12.urdf.xacro")))
+    motion, limit, worst = controller.motion, controller.body.effort_limit, []
+    for periods in (1, 2):
+        run = Execution(controller, ExecutionConfig(), steps=200, rate=250.0, noise=0.0, limit=limit, seed=0)
+        for _ in range(3):
+            run.observe(motion.q[0], motion.v[0], motion.force[0], periods=periods)
+            run.effort()
+            run.predict()
+        worst.append(run.summary().max_prediction_error)
+    assert worst[0] > 0.0
+    assert worst[1] == 0.0

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
@@ -33,10 +32,15 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = 30.0  # [s] until somebody describes the robot
 _LEAST = 2  # steps of a run that one can learn from
-_AGAIN = 1.0  # [s] between two tries to start a run
+_AGAIN = 1.0  # [s] between two tries of a run
+_DAMAGED = 3  # recordings of a run that are no episode, until it is given up
 _TICK = 0.01  # [s] between two pieces of work, for everything else that the node does
 _Result = TrainController.Result
 _Pieces = Generator[None, None, None]
+
+
+class TryAgain(GoalError):
+    """A run that taught nothing, as the robot was not ready: it may be, later."""
 
 
 class TrainGoal:
@@ -108,17 +112,18 @@ class TrainGoal:
         return ControllerConfig(seed=self._goal.seed, **{field: getattr(c, field) for field in fields})
 
     def _begun(self, motion: Motion) -> ControllerTraining:
-        c = self._node.config
-        structure = RobotStructure(
-            joints=motion.joints,
-            floating_base=motion.floating_base,
-            contact_links=motion.contact_links,
-            rotor_inertia=c.rotor_inertia,
-        )
-        training = ControllerTraining(self._config(), self._urdf, structure, motion)
+        training = ControllerTraining(self._config(), self._urdf, self._structure(motion), motion)
         self._folder.mkdir(parents=True, exist_ok=True)
         training.save(self._folder)  # so that a folder that cannot be written is known before the robot moves
         return training
+
+    def _structure(self, motion: Motion) -> RobotStructure:
+        return RobotStructure(
+            joints=motion.joints,
+            floating_base=motion.floating_base,
+            contact_links=motion.contact_links,
+            rotor_inertia=self._node.config.rotor_inertia,
+        )
 
     def _resumed(self, motion: Motion) -> ControllerTraining:
         training = ControllerTraining.resume(self._folder)
@@ -127,9 +132,7 @@ class TrainGoal:
             expected = replace(expected, position_gain=default_gain(floating_base=motion.floating_base))
         if training.config != expected:
             raise TrainingError(f"{self._folder} is of another run: {training.config}, expected {expected}")
-        same = all(np.array_equal(getattr(training.motion, field), getattr(motion, field)) for field in ("q", "v"))
-        if not same or training.motion.joints != motion.joints:
-            raise TrainingError(f"{self._folder} is a run of another motion than {self._goal.task!r}")
+        training.check_same(self._urdf, self._structure(motion), motion)
         text = f"{len(training.history)} iterations, {training.transitions} transitions"
         self._node.get_logger().info(f"going on with {self._folder}: {text}")
         return training
@@ -186,34 +189,46 @@ class TrainGoal:
         return self._folder / f"iteration_{number:03d}"
 
     def _run(self, training: ControllerTraining, goal: RunPolicy.Goal, name: str) -> _Pieces:
-        """Run, record, take in the episode and write it to the run's folder."""
+        """Run, record, take in the episode and write it to the run's folder; again where that taught nothing."""
         goal.episode, goal.seed = name, (self._goal.seed + 1000 * len(training.episodes)) % 2**32
-        duration = goal.duration or training.motion.duration
-        yield from self._robot.record()
-        result = yield from self._start_and_run(goal, duration)
-        if result.error_code:
-            self._node.get_logger().warning(f"{name} ended after {result.steps} steps: {result.error_msg}")
-        episode = yield from self._robot.read(name, training.motion)
-        training.add_episode(_first_steps(aligned(episode, training.motion), result.steps))
+        end, damaged = time.monotonic() + self._node.config.reset_timeout, 0
+        while True:
+            try:
+                episode = yield from self._attempt(goal, training.motion)
+                break
+            except (TryAgain, ExperienceError) as error:
+                damaged += isinstance(error, ExperienceError)
+                if damaged == _DAMAGED or time.monotonic() > end:
+                    raise
+                self._node.get_logger().warning(f"{name} begins again: {error}", throttle_duration_sec=5.0)
+            yield from self._robot.sleep(_AGAIN)
+        training.add_episode(aligned(episode, training.motion))
         training.save(self._folder)
         yield
 
-    def _start_and_run(self, goal: RunPolicy.Goal, duration: float) -> Generator[None, None, RunPolicy.Result]:
-        """Run as soon as the robot is at the start; GoalError if it does not get there, or nothing can be learned."""
-        end = time.monotonic() + self._node.config.reset_timeout
-        while True:
-            self._tell("reset")
-            yield from self._robot.put_back()
-            self._tell("run")
-            result = yield from self._robot.run(goal, duration)
-            if result.error_code in LEARNABLE and result.steps >= _LEAST:
-                return result
-            waits = result.error_code in (*LEARNABLE, result.NOT_AT_START, result.NO_STATE, result.BUSY)
-            text = f"policy_controller/run ended with code {result.error_code}: {result.error_msg}"
-            if not waits or time.monotonic() > end:
-                raise GoalError(_Result.POLICY_FAILED, text)
-            self._node.get_logger().warning(f"waiting for the robot: {text}", throttle_duration_sec=5.0)
-            yield from self._robot.sleep(_AGAIN)
+    def _attempt(self, goal: RunPolicy.Goal, motion: Motion) -> Generator[None, None, Episode]:
+        """Return what was recorded of a run.
+
+        Raises:
+            TryAgain: the robot is not at the start, or the run was over at once.
+            ExperienceError: what was recorded is no episode: a state was lost, say.
+            GoalError: there cannot be a run.
+        """
+        self._tell("reset")
+        yield from self._robot.put_back()
+        yield from self._robot.record()
+        self._tell("run")
+        result = yield from self._robot.run(goal, goal.duration or motion.duration)
+        text = f"policy_controller/run ended with code {result.error_code}: {result.error_msg}"
+        if result.error_code in LEARNABLE and result.steps >= _LEAST:
+            if result.error_code:
+                self._node.get_logger().warning(f"{goal.episode}: {text}, after {result.steps} steps")
+            episode = yield from self._robot.read(goal.episode, motion)
+            return _first_steps(episode, result.steps)
+        if self._robot.begun:  # what it has left in the recording must not be taken for the next run's
+            yield from self._robot.stop_recording()
+        waits = (*LEARNABLE, result.NOT_AT_START, result.NO_STATE, result.BUSY)
+        raise (TryAgain if result.error_code in waits else GoalError)(_Result.POLICY_FAILED, text)
 
     def _learn(self, training: ControllerTraining) -> _Pieces:
         """Learn, unless that is done already; write everything."""

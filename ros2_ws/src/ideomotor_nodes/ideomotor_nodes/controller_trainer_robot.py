@@ -41,17 +41,19 @@ class TrainedRobot:
         create: Callable[..., Any] = node.create_client
         self._reset = create(ResetSimulation, "sim/reset") if self._simulated else None
         self._pause = create(SetBool, "sim/pause") if self._simulated else None
-        self._release = create(Trigger, "safety_gate/release")
+        # Only a simulated robot's: whether a real one may move again is for people to say.
+        self._release = create(Trigger, "safety_gate/release") if self._simulated else None
         self._start, self._stop = (create(Trigger, f"experience_recorder/{name}") for name in ("start", "stop"))
         self._run = ActionClient(node, RunPolicy, "policy_controller/run")
-        self._handle: Any = None  # of the running goal
+        self._handle: Any = None  # future of the running goal's handle
         self._recording = self._paused = False
+        self.begun = False  # whether the last run had a first step
         self._folder = Path()
 
     def abandon(self) -> None:
         """Stop whatever goes on, without waiting for it."""
-        if self._handle is not None:
-            self._handle.cancel_goal_async()
+        if self._handle is not None:  # its answer may still be on the way
+            self._handle.add_done_callback(lambda future: future.result().cancel_goal_async())
             self._handle = None
         if self._recording:
             self._stop.call_async(Trigger.Request())
@@ -61,12 +63,13 @@ class TrainedRobot:
             self._paused = False
 
     def record(self) -> Wait:
-        """Stop simulated time and start a recording; one that a trainer who was killed has left open is completed.
+        """Start a recording, unless one is open; one that a trainer who was killed has left open is completed.
 
         Raises:
             RobotError: a service is not there, or refused.
         """
-        yield from self._set_paused(True)
+        if self._recording:
+            return
         try:
             started = yield from self._call(self._start, Trigger.Request())
         except RobotError:
@@ -76,7 +79,7 @@ class TrainedRobot:
         self._recording = True
 
     def put_back(self) -> Wait:
-        """Put a simulated robot back to its start; let the gate go.
+        """Put a simulated robot back to its start, and let its gate go; others get there by themselves or by people.
 
         Raises:
             RobotError: a service is not there, or refused.
@@ -84,16 +87,28 @@ class TrainedRobot:
         yield from self._set_paused(True)
         if self._reset is not None:
             yield from self._call(self._reset, ResetSimulation.Request(seed=-1))
+        if self._release is None:
+            return
         end = time.monotonic() + _RELEASE
         while True:
             try:
                 yield from self._call(self._release, Trigger.Request())
                 return
             except RobotError:
-                # With a robot, people see to it; the run says whether the gate holds.
-                if not self._simulated or time.monotonic() > end:
+                if time.monotonic() > end:  # the run says why the gate holds
                     return
             yield from self.sleep(0.1)
+
+    def stop_recording(self) -> Wait:
+        """Stop simulated time and complete the recording, so that nothing is lost while one learns.
+
+        Raises:
+            RobotError: the recorder is not there, or refused.
+        """
+        yield from self.sleep(_DRAIN)
+        yield from self._set_paused(True)
+        yield from self._call(self._stop, Trigger.Request())
+        self._recording = False
 
     def read(self, name: str, motion: Motion) -> Generator[None, None, Episode]:
         """Complete the recording and return the episode of this name.
@@ -102,10 +117,7 @@ class TrainedRobot:
             RobotError: the recorder is not there, or refused.
             ExperienceError: what was recorded is no episode.
         """
-        yield from self.sleep(_DRAIN)
-        yield from self._set_paused(True)  # nothing is lost while one learns
-        yield from self._call(self._stop, Trigger.Request())
-        self._recording = False
+        yield from self.stop_recording()
         try:
             episodes = read_episodes(
                 self._folder, joints=motion.joints, contact_links=motion.contact_links, rate=motion.rate
@@ -125,19 +137,22 @@ class TrainedRobot:
             RobotError: the policy controller is not there, or does not answer.
         """
         yield from self._wait(self._run.server_is_ready, "policy_controller/run", _SERVER)
-        begun: list[Any] = []
-        accepted = self._run.send_goal_async(goal, begun.append)
+        self.begun = False
+        accepted = self._handle = self._run.send_goal_async(goal, self._on_feedback)
         yield from self._wait(accepted.done, "answer of policy_controller/run", _ANSWER)
         if not accepted.result().accepted:
+            self._handle = None
             raise RobotError("policy_controller/run rejected the goal: is the node active?")
-        self._handle = accepted.result()
-        answer = self._handle.get_result_async()
+        answer = accepted.result().get_result_async()
         if self._paused and self._pause is not None:
-            yield from self._wait(lambda: bool(begun) or answer.done(), "the first step", _ANSWER)
+            yield from self._wait(lambda: self.begun or answer.done(), "the first step", _ANSWER)
             yield from self._set_paused(False)
         yield from self._wait(answer.done, "the end of the run", _SLACK + 10.0 * duration)
         self._handle = None
         return answer.result().result
+
+    def _on_feedback(self, _: Any) -> None:  # noqa: ANN401
+        self.begun = True
 
     def _call(self, client: Any, request: Any) -> Wait:  # noqa: ANN401
         yield from self._wait(client.service_is_ready, f"service {client.srv_name}", _SERVER)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _FEEDBACK_EVERY = 25  # steps
 _SOON = 0.02  # [s] from a goal to its first step, unless a state comes first
-_SAME = 1.5  # periods between two states that follow each other
 _Result = RunPolicy.Result
 
 
@@ -104,6 +103,8 @@ class RunGoal:
         self._ticks.restart()
         gc.collect()
         gc.disable()  # searching for garbage takes longer than a tick may
+        if self._approach is not None:  # or a simulation that stands still until the run begins would stand for ever
+            self._server.feedback(RunPolicy.Feedback())
         self.on_state(state, time.time_ns())
 
     def _controller(self, goal: RunPolicy.Goal, body: RigidBody) -> LearnedController | PostureHold:
@@ -219,12 +220,11 @@ class RunGoal:
 
     def _step(self, execution: Execution, state: RobotState, arrived: int) -> None:
         gap = state.time - self._last
-        periods = round(gap * self._node.config.rate) if gap < math.inf else 1
-        missing = execution.count > 0 and gap * self._node.config.rate > _SAME
-        if missing:
+        periods = max(1, round(gap * self._node.config.rate)) if execution.count else 1
+        if periods > 1:
             self._ticks.unanswered(periods - 1)
         self._last = state.time
-        execution.observe(state.q, state.v, state.force, gap=missing)
+        execution.observe(state.q, state.v, state.force, periods=periods)
         if execution.finished or execution.exceeds:
             self._end(execution)
             return

@@ -21,6 +21,7 @@ from ideomotor_nodes.train_controller import say
 START_TIMEOUT = 60.0  # [s] for the nodes to come up
 ANSWER = 10.0  # [s] of a service, and of the gate's release
 RUN_TIMEOUT = 120.0  # [s] of a run
+_AGAIN = 0.5  # [s] between two tries
 _TOO_EARLY = (RunPolicy.Result.NO_STATE,)
 
 
@@ -44,6 +45,7 @@ class RunPolicyClient(Client):
         self.config = declare_config(self, RunPolicyConfig)
         check_overrides(self)
         self._client = ActionClient(self, RunPolicy, "policy_controller/run")
+        # Only a simulated robot's: whether a real one may move again is for people to say.
         self._release = self.create_client(Trigger, "safety_gate/release")
         self._pause = self.create_client(SetBool, "sim/pause")
         self._reset = self.create_client(ResetSimulation, "sim/reset")
@@ -78,16 +80,18 @@ class RunPolicyClient(Client):
             result = self.call(self._client, goal, "the run", RUN_TIMEOUT, self._on_feedback)
             if result.error_code not in _TOO_EARLY or time.monotonic() > end:
                 return result
+            time.sleep(_AGAIN)
 
     def _put_back(self) -> None:
-        if self.config.simulator:
-            self._answer(self._pause, SetBool.Request(data=True))
-            self._answer(self._reset, ResetSimulation.Request(seed=-1))
+        self._waits = self.config.simulator
+        if not self.config.simulator:
+            return
+        self._answer(self._pause, SetBool.Request(data=True))
+        self._answer(self._reset, ResetSimulation.Request(seed=-1))
         end = time.monotonic() + ANSWER
         while not (answer := self._answer(self._release, Trigger.Request())).success:
             if time.monotonic() > end:
                 raise ClientError(f"safety_gate/release: {answer.message}")
-        self._waits = self.config.simulator
 
     def _on_feedback(self, feedback: RunPolicy.Feedback) -> None:
         if self._waits:  # simulated time goes on from the first step

@@ -39,7 +39,7 @@ class ExecutionConfig(Config):
 class Summary:
     """What came of a run."""
 
-    steps: int
+    steps: int  # from the first state to the last, those that nobody saw included
     position_error: float  # mean length over the steps [rad, m]; 0 without a motion
     max_prediction_error: float  # filtered, of the worst joint [rad/s] or [m/s]
     displacement_ratio: float  # along the motion's, by the motion's; 0 where that goes nowhere
@@ -76,7 +76,8 @@ class Execution:
         self.controller, self.config, self.steps = controller, config, steps
         self.learned = controller if isinstance(controller, LearnedController) else None
         self.motion: Motion | None = self.learned.motion if self.learned else None
-        self.phase, self._pace, self.count = 0.0, 1.0, 0  # steps of the motion, of it a step, steps of the robot
+        self.phase, self._pace = 0.0, 1.0  # steps of the motion, of it a step of the robot
+        self.count, self._periods = 0, 0  # states that were answered; periods since the first
         self._noise = noise * np.random.default_rng(seed).normal(size=(_most(steps), len(limit))) * limit
         self._limit, self.n = limit, len(limit)
         self._filter = 1.0 - math.exp(-1.0 / (rate * config.filter_time)) if config.filter_time > 0.0 else 1.0
@@ -95,17 +96,19 @@ class Execution:
         """Whether the model was wrong by more than `ExecutionConfig.hold_threshold`."""
         return 0.0 < self.config.hold_threshold < float(self.prediction_error.max())
 
-    def observe(self, q: np.ndarray, v: np.ndarray, force: np.ndarray, *, gap: bool = False) -> None:
+    def observe(self, q: np.ndarray, v: np.ndarray, force: np.ndarray, *, periods: int = 1) -> None:
         """Take in a state: q (nq,), v (nv,), force (3c,), in the frame ``odom``.
 
         Args:
             q: positions.
             v: velocities.
             force: of the contacts [N].
-            gap: whether states are missing since the last one; then nothing is compared with it.
+            periods: since the last state; after more than one the motion is where it would be without the gap, and
+                nothing is compared with what was predicted.
         """
         if self._log:
-            self.phase += self._pace
+            self.phase += self._pace * periods
+            self._periods += periods
         q, force = q[None], force[None]
         if self.motion is not None and self.motion.floating_base:
             if self._alignment is None:
@@ -114,7 +117,7 @@ class Execution:
         self._q, self._v, self._force = q, v[None], force
         self._log.append((self.phase, q[0], force[0]))
         # The state after the first command may be the answer to what held the robot before it.
-        if self._expected is not None and not gap and self.count > 1:
+        if self._expected is not None and periods == 1 and self.count > 1:
             self._compare(np.abs(v[-self.n :] - self._expected))
         self._expected = None
 
@@ -168,12 +171,12 @@ class Execution:
         heights = [row[1][2] for row in self._log] if len(self._log) and self._log[0][1].size > self.n else [0.0]
         base = float(min(heights)), float(max(heights))
         if self.motion is None or not done:
-            return Summary(len(done), 0.0, self._worst, 0.0, 1.0, base)
+            return Summary(self._periods, 0.0, self._worst, 0.0, 1.0, base)
         motion, q = self.motion, np.array([row[1] for row in done])
         target = np.array([_interpolated(motion, row[0])[0] for row in done])
         error = np.linalg.norm(position_error(q, target, floating_base=motion.floating_base), axis=1)
         return Summary(
-            len(done),
+            self._periods,
             float(error.mean()),
             self._worst,
             _displacement(motion, self._log[0][1], q[-1], self.steps) if motion.floating_base else 0.0,

@@ -123,6 +123,7 @@ class ControllerRun:
         if config.resume:
             self.folder = Path(config.resume)
             self.training = ControllerTraining.resume(self.folder)
+            self.training.check_same(self.urdf, self.structure, self.motion)
         else:
             learning = ControllerConfig(**{f.name: getattr(config, f.name) for f in fields(ControllerConfig)})
             self.training = ControllerTraining(learning, self.urdf, self.structure, self.motion)

@@ -5,7 +5,7 @@ then the controller through it. Weights are kept; a run goes on where its folder
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -325,6 +325,20 @@ class ControllerTraining:
         training._saved = folder.absolute(), len(training.episodes)
         return training
 
+    def check_same(self, urdf: str, structure: RobotStructure, motion: Motion) -> None:
+        """See that a run that was resumed goes on with the robot and the motion that it began with.
+
+        Raises:
+            TrainingError: naming what is another.
+            DynamicsError: the URDF does not fit the structure.
+        """
+        changed = [f"the robot's {f.name}" for f in fields(structure) if not _same(f.name, structure, self.structure)]
+        changed += [f"the motion's {f.name}" for f in fields(motion) if not _same(f.name, motion, self.motion)]
+        if not changed and RigidBody(urdf, structure).model != self.body.model:  # not the text: comments may differ
+            changed = ["the robot's description"]
+        if changed:
+            raise TrainingError(f"the run began with another robot or motion: {', '.join(changed)} changed since")
+
     def _restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
         def of(prefix: str) -> dict[str, torch.Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -371,3 +385,7 @@ def tracking_error(q: np.ndarray, motion: Motion) -> np.ndarray:
 def with_noise(effort: np.ndarray, noise: float, limit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return efforts with exploration added, within the limits."""
     return np.asarray(np.clip(effort + noise * limit * rng.normal(size=effort.shape), -limit, limit))
+
+
+def _same(field: str, a: object, b: object) -> bool:
+    return np.array_equal(getattr(a, field), getattr(b, field))
