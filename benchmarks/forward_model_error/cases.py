@@ -13,8 +13,8 @@ from ideomotor.data.experience import Episode
 from ideomotor.dynamics.rigid_body import RigidBody, RobotStructure
 from ideomotor.errors import IdeomotorError
 from ideomotor.policies.motion import Motion
-from ideomotor_learn.policies.hold import hold_effort
-from ideomotor_learn.policies.training import default_gain, tracking_error, with_noise
+from ideomotor.policies.posture import PostureHold
+from ideomotor_learn.policies.training import default_gain, tracking_error
 from ideomotor_sim.effort_tasks import EffortTask, effort_task, starts, task_motion, task_robot, task_rollouts
 from ideomotor_sim.rollouts import Policy, Rollouts
 
@@ -121,17 +121,19 @@ class Case:
 
     def hold(self, rng: np.random.Generator) -> Episode:
         """Return the episode that begins everybody's data: the robot holds its posture, with exploration."""
-
-        def policy(_: int, q: np.ndarray, v: np.ndarray, __: np.ndarray) -> np.ndarray:
-            return hold_effort(self.body, self.motion.q[0], q, v)
-
-        return self.episode(policy, FIRST_STEPS, FIRST_NOISE, rng)
+        hold = PostureHold(self.body, self.motion.q[0])
+        return self.episode(lambda step, q, v, force: hold.effort(q, v), FIRST_STEPS, FIRST_NOISE, rng)
 
     def judge(self, policy: Policy, seed: int, tests: int = TESTS) -> "Judged":
         """Return what a policy does from starts that were not trained on, without noise, over the whole motion."""
         q, v = self.starts(tests, np.random.default_rng([seed, 1]))
         batch = self.rollouts.collect(policy, q, v, self.steps)
         return Judged(self.motion, batch.q, batch.force)
+
+
+def with_noise(effort: np.ndarray, noise: float, limit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return efforts with exploration added, within the limits."""
+    return np.asarray(np.clip(effort + noise * limit * rng.normal(size=effort.shape), -limit, limit))
 
 
 def open_case(options: Options, name: str) -> Case:

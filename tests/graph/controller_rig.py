@@ -20,7 +20,7 @@ from ideomotor_nodes import convert
 from ideomotor_nodes.policy_controller import PolicyControllerNode
 from ideomotor_nodes.qos import COMMAND, LATCHED, STREAM
 from tests.graph.conftest import Graph
-from tests.unit.small_robots import FAST, arm_training, rollout
+from tests.unit.small_robots import FAST, arm_training, hold_of, rollout
 from tests.unit.test_rigid_body import ARM, arm_urdf
 
 RATE, SUBSTEPS, DAMPING = 250.0, 4, 0.3
@@ -31,7 +31,7 @@ Result = RunPolicy.Result
 def trained(config: ControllerConfig = FAST, iterations: int = 4) -> ControllerTraining:
     """Return a run for the arm along `MOTION`."""
     training, rng = arm_training(config, MOTION), np.random.default_rng(config.seed)
-    training.add_episode(rollout(lambda k, q, v, f: training.first_effort(q, v), 50, rng, 0.05))
+    training.add_episode(rollout(hold_of(training), 50, rng, 0.05))
     for _ in range(iterations):
         training.fit()
         effort = policy_of(training)

@@ -7,8 +7,9 @@ import numpy as np
 from ideomotor.data.experience import Episode
 from ideomotor.dynamics.rigid_body import RigidBody
 from ideomotor.policies.motion import Motion, reach
+from ideomotor.policies.posture import PostureHold
 from ideomotor_learn.policies.collect import Policy
-from ideomotor_learn.policies.training import ControllerConfig, ControllerTraining, with_noise
+from ideomotor_learn.policies.training import ControllerConfig, ControllerTraining
 from tests.unit.test_rigid_body import ARM, SOLO, SOLO_URDF, arm_urdf
 
 RATE, SUBSTEPS = 250.0, 4
@@ -24,7 +25,7 @@ def rollout(policy: Policy, steps: int, rng: np.random.Generator, noise: float =
     efforts = []
     for k in range(steps):
         effort = policy(k, q[-1][None], v[-1][None], np.zeros((1, 0)))
-        efforts.append(with_noise(effort, noise, limit, rng)[0])
+        efforts.append(np.clip(effort + noise * limit * rng.normal(size=effort.shape), -limit, limit)[0])
         position, velocity = q[-1], v[-1]
         for _ in range(SUBSTEPS):
             damped = efforts[-1] - 0.3 * velocity
@@ -40,10 +41,16 @@ def arm_training(config: ControllerConfig = FAST, motion: Motion = REACH) -> Con
     return ControllerTraining(config, arm_urdf(), ARM, motion)
 
 
+def hold_of(training: ControllerTraining) -> Policy:
+    """Return what holds the robot about its motion's first posture."""
+    hold = PostureHold(training.body, training.motion.q[0])
+    return lambda step, q, v, force: hold.effort(q, v)
+
+
 def begun(config: ControllerConfig = FAST) -> ControllerTraining:
     """Return a run that has its first experience."""
     training = arm_training(config)
-    hold = rollout(lambda k, q, v, force: training.first_effort(q, v), 50, np.random.default_rng(config.seed), 0.05)
+    hold = rollout(hold_of(training), 50, np.random.default_rng(config.seed), 0.05)
     assert training.add_episode(hold) is None
     return training
 

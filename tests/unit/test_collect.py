@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ideomotor_learn.policies import collect as collection
-from ideomotor_learn.policies.collect import ATTEMPTS, CollectionError, Collector, Policy, collect
+from ideomotor_learn.policies.collect import ATTEMPTS, CollectionError, Collector, Policy
 from ideomotor_sim.errors import SimulationError
 from ideomotor_sim.rollouts import RolloutConfig, Rollouts
 from tests.unit.test_effort_world import ARM, IIWA, effort_config
@@ -46,6 +46,14 @@ def network_that_dies(folder: Path, times: int) -> Policy:
 
 def not_a_number() -> Policy:
     return lambda step, q, v, force: np.full(q.shape, np.nan)
+
+
+def collect(
+    make_rollouts: Any, make_policy: Any, *states_and_steps: Any, workers: int = 1, batch: int = 16, **others: Any
+) -> Any:
+    """Collect once."""
+    with Collector(make_rollouts, workers=workers, batch=batch) as collector:
+        return collector.collect(make_policy, *states_and_steps, **others)
 
 
 def starts() -> tuple[np.ndarray, np.ndarray]:

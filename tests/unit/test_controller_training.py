@@ -19,9 +19,18 @@ from ideomotor_learn.policies.training import (
     ControllerTraining,
     TrainingError,
     tracking_error,
-    with_noise,
 )
-from tests.unit.small_robots import FAST, REACH, arm_training, begun, rollout, solo_episode, solo_motion, solo_training
+from tests.unit.small_robots import (
+    FAST,
+    REACH,
+    arm_training,
+    begun,
+    hold_of,
+    rollout,
+    solo_episode,
+    solo_motion,
+    solo_training,
+)
 from tests.unit.test_rigid_body import ARM, arm_urdf
 
 SMALL = ControllerConfig(hidden=16, updates=10)
@@ -271,22 +280,14 @@ def test_another_robots_motion_is_refused() -> None:
 def test_the_hold_holds() -> None:
     """Within the limits, and about the first posture: the arm sags by what its model does not know, not more."""
     training = arm_training(FAST)
-    episode: Episode = rollout(lambda k, q, v, f: training.first_effort(q, v), 250, np.random.default_rng(0), 0.0)
+    episode: Episode = rollout(hold_of(training), 250, np.random.default_rng(0), 0.0)
     assert np.abs(episode.q - REACH.q[0]).max() < 0.4
     assert np.abs(episode.v[-1]).max() < 0.2
-    far = training.first_effort(np.full((3, 2), 100.0), np.zeros((3, 2)))
+    far = hold_of(training)(0, np.full((3, 2), 100.0), np.zeros((3, 2)), np.zeros((3, 0)))
     np.testing.assert_allclose(far, [[-20.0, -10.0]] * 3)
     solo = solo_training()
     q = np.tile(solo.motion.q[0], (2, 1))
-    np.testing.assert_allclose(solo.first_effort(q, np.zeros((2, 18))), 0.0, atol=1e-12)
-
-
-def test_exploration_stays_within_the_limits() -> None:
-    limit = np.array([1.0, 2.0])
-    effort = with_noise(np.tile(limit, (1000, 1)), 0.1, limit, np.random.default_rng(0))
-    assert (np.abs(effort) <= limit).all()
-    free = with_noise(np.zeros((5000, 2)), 0.1, limit, np.random.default_rng(0))
-    np.testing.assert_allclose(free.std(0), [0.1, 0.2], rtol=0.1)
+    np.testing.assert_allclose(hold_of(solo)(0, q, np.zeros((2, 18)), np.zeros((2, 12))), 0.0, atol=1e-12)
 
 
 def test_tracking_error_is_about_the_next_states() -> None:

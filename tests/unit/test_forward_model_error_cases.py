@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.forward_model_error import __main__ as command
 from benchmarks.forward_model_error import computed_torque, ours, ticks
-from benchmarks.forward_model_error.cases import TASKS, Case, CaseError, Judged, Options, open_case
+from benchmarks.forward_model_error.cases import TASKS, Case, CaseError, Judged, Options, open_case, with_noise
 from benchmarks.forward_model_error.jobs import run_jobs
 from ideomotor.policies.motion import Motion
 
@@ -109,6 +109,14 @@ def test_computed_torque_errs_by_what_its_model_does_not_know(arm: Case) -> None
     for name in computed_torque.laws(arm):
         loaded, free = (case.judge(computed_torque.laws(case)[name], 50, 2).perf_error for case in (arm, light))
         assert free < 0.7 * loaded, name
+
+
+def test_exploration_stays_within_the_limits() -> None:
+    limit = np.array([1.0, 2.0])
+    effort = with_noise(np.tile(limit, (1000, 1)), 0.1, limit, np.random.default_rng(0))
+    assert (np.abs(effort) <= limit).all()
+    free = with_noise(np.zeros((5000, 2)), 0.1, limit, np.random.default_rng(0))
+    np.testing.assert_allclose(free.std(0), [0.1, 0.2], rtol=0.1)
 
 
 def test_one_training_gives_all_its_keys() -> None:

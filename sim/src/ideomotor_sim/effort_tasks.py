@@ -111,9 +111,9 @@ def _rotors(task: EffortTask) -> tuple[float, ...]:
     return task.structure.rotor_inertia if task.structure.floating_base else ()
 
 
-def task_rollouts(task: EffortTask, folder: Path, *, rate: float = 250.0, noise: float = 0.0) -> Rollouts:
-    """Return simulators of the task; ``noise`` [N m] is added to every effort."""
-    config = RolloutConfig(rate=rate, effort_noise=noise)
+def task_rollouts(task: EffortTask, folder: Path, *, rate: float = 250.0) -> Rollouts:
+    """Return simulators of the task."""
+    config = RolloutConfig(rate=rate)
     return Rollouts(task_robot(task, folder), task_world(task), config)
 
 

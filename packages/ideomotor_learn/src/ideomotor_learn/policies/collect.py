@@ -232,23 +232,6 @@ class _Worker:
         return self._rollouts.collect(make_policy(), job.q, job.v, steps, job.seeds)
 
 
-def collect(
-    make_rollouts: Callable[[], Rollouts[Any]],
-    make_policy: Callable[[], Policy],
-    q: np.ndarray,
-    v: np.ndarray,
-    steps: int,
-    seeds: Sequence[int] | None = None,
-    *,
-    workers: int = 1,
-    address: str | None = None,
-    batch: int = 16,
-) -> Any:  # noqa: ANN401 - what the rollouts return
-    """Collect once: `Collector` and `Collector.collect` in one; workers start and end with it."""
-    with Collector(make_rollouts, workers=workers, address=address, batch=batch) as collector:
-        return collector.collect(make_policy, q, v, steps, seeds)
-
-
 def _import_ray() -> ModuleType:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before Ray is imported: it would report to its makers
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # workers see the accelerators, as without Ray

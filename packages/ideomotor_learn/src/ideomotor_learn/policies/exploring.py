@@ -13,14 +13,15 @@ import numpy as np
 
 from ideomotor.dynamics.rigid_body import RigidBody, RobotStructure
 from ideomotor.policies.learned import LearnedController
+from ideomotor.policies.posture import PostureHold
 from ideomotor_learn.policies.collect import Policy
-from ideomotor_learn.policies.hold import hold_effort
 
 
 def hold_policy(urdf: str, structure: RobotStructure, posture: np.ndarray, noise: float, seed: int) -> Policy:
-    """Return a policy that holds a posture; arguments of `hold_effort` and `explored`."""
+    """Return a policy that holds a posture; arguments of `PostureHold` and `explored`."""
     body = RigidBody(urdf, structure)
-    return explored(lambda step, q, v, force: hold_effort(body, posture, q, v), noise, body.effort_limit, seed)
+    hold = PostureHold(body, posture)
+    return explored(lambda step, q, v, force: hold.effort(q, v), noise, body.effort_limit, seed)
 
 
 def learned_policy(files: Mapping[str, bytes], urdf: str, noise: float, seed: int) -> Policy:

@@ -20,7 +20,6 @@ from ideomotor.policies.goals import position_error
 from ideomotor.policies.motion import Motion
 from ideomotor_learn.dynamics.forward_model import ForwardModel, Scales, mlp
 from ideomotor_learn.policies.export import export_controller
-from ideomotor_learn.policies.hold import hold_effort
 from ideomotor_learn.policies.losses import EACH, OBSERVED, Controller, controller_terms, step_errors
 from ideomotor_learn.policies.run_folder import UNREADABLE, Run, holds_run, read_run, write_run
 from ideomotor_learn.policies.samples import Samples, join, samples_from
@@ -358,10 +357,6 @@ class ControllerTraining:
         if "scales.mean" in tensors:
             self._scales = Scales(**of("scales."))
 
-    def first_effort(self, q: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Return efforts (N, n) that hold N robots about the motion's first posture, for the first episode."""
-        return hold_effort(self.body, self.motion.q[0], q, v)
-
 
 def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, clipped: Sequence[torch.nn.Parameter] = ()) -> float:
     """Take a step and return the loss; NaN, and nothing has changed, if it or its gradient is not finite."""
@@ -380,11 +375,6 @@ def tracking_error(q: np.ndarray, motion: Motion) -> np.ndarray:
     """Return the length of the error in position of consecutive states from step 1 on, shape (T,) [rad, m]."""
     target = motion.q[np.minimum(np.arange(1, len(q) + 1), motion.steps)]
     return np.asarray(np.linalg.norm(position_error(q, target, floating_base=motion.floating_base), axis=-1))
-
-
-def with_noise(effort: np.ndarray, noise: float, limit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return efforts with exploration added, within the limits."""
-    return np.asarray(np.clip(effort + noise * limit * rng.normal(size=effort.shape), -limit, limit))
 
 
 def _same(field: str, a: object, b: object) -> bool:
