@@ -3,11 +3,13 @@
 import gc
 import logging
 import signal
+import time
 from collections.abc import Callable
 from threading import Event
 from typing import Any
 
 import rclpy
+from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.signals import SignalHandlerOptions
 
@@ -16,6 +18,7 @@ from ideomotor_nodes.executor import StreamExecutor
 from ideomotor_nodes.lifecycle import FAILURE, SUCCESS, LifecycleNode
 
 BAD_INPUT, DEFECT = 2, 1  # exit codes
+DELIVERY = 0.5  # [s] longest time for the last messages to arrive
 POLL = 0.1  # [s] how often a node that receives nothing looks whether a signal came
 
 
@@ -69,7 +72,17 @@ def run_node(node_type: Callable[[], LifecycleNode[Any]], args: list[str] | None
         return node.exit_code or 0
     finally:
         if rclpy.ok():
+            if node.is_active:
+                node.trigger_deactivate()
+                _deliver(node)
             node.trigger_shutdown()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
+
+
+def _deliver(node: LifecycleNode[Any]) -> None:
+    """Wait until what was published has arrived: what has not is lost with the process, the last, safe command, too."""
+    end = time.monotonic() + DELIVERY
+    for publisher in node.publishers:
+        publisher.wait_for_all_acked(Duration(seconds=max(0.0, end - time.monotonic())))
