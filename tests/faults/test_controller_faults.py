@@ -75,9 +75,7 @@ class Controlled:
 
     def run(self, artefact: Path) -> Result:
         handle = self.graph.send_goal(self.client, RunPolicy.Goal(artefact=str(artefact)))
-        future = handle.get_result_async()
-        self.graph.spin_until(future.done, timeout=60.0, what="the result")
-        return future.result().result
+        return self.graph.result(handle, 60.0).result
 
     def wait(self, duration: float) -> None:
         end = seconds(self.joints.last) + duration
@@ -159,9 +157,7 @@ def test_a_killed_trainer_is_gone_on_with_and_nothing_recorded_is_lost(
     graph.start(ControllerTrainerNode(parameter_overrides=[Parameter(k, value=v) for k, v in given.items()]))
     goal.iterations = 3
     handle = graph.send_goal(client, goal)
-    future = handle.get_result_async()
-    graph.spin_until(future.done, timeout=90.0, what="the result")
-    result = future.result().result
+    result = graph.result(handle, 90.0).result
     assert (result.error_code, result.error_msg, result.iterations) == (TrainController.Result.NONE, "", 3)
     after = ControllerTraining.resume(tmp_path / "run")
     assert [replace(m) for m in after.history[:2]] == before.history

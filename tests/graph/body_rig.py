@@ -90,9 +90,8 @@ class BodyRig:
 
     def result(self, handle: object, timeout: float = 20.0) -> tuple[int, EstimateBodySchema.Result]:
         """Return status and result of a goal."""
-        future = handle.get_result_async()  # type: ignore[attr-defined]
-        self.graph.spin_until(future.done, timeout, "the result")
-        return future.result().status, future.result().result
+        response = self.graph.result(handle, timeout)
+        return response.status, response.result
 
     def extend(self, duration: float = 1.5) -> EstimateBodySchema.Result:
         status, result = self.result(self.begin(duration=duration))

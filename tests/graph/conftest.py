@@ -79,6 +79,12 @@ class Graph:
         while time.monotonic() < end:
             self.executor.spin_once(timeout_sec=max(0.0, min(0.05, end - time.monotonic())))
 
+    def result(self, handle: Any, timeout: float = 10.0) -> Any:
+        """Spin until a goal has ended, and return its status and result; fail after ``timeout`` [s]."""
+        future = handle.get_result_async()
+        self.spin_until(future.done, timeout, "the result")
+        return future.result()
+
     def send_goal(self, client: ActionClient, goal: Any, feedback: Callable[[Any], None] | None = None) -> Any:
         """Send a goal and return its handle; once more if the server found the reader of its response too late.
 

@@ -140,9 +140,7 @@ class Running:
         return handle
 
     def result(self, handle: Any) -> Any:
-        future = handle.get_result_async()
-        self.graph.spin_until(future.done, timeout=60.0, what="the result")
-        return future.result()
+        return self.graph.result(handle, 60.0)
 
     def run(self, **fields: Any) -> Result:
         return self.result(self.send(**fields)).result

@@ -9,6 +9,7 @@ import pytest
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
+from rclpy.task import Future
 from sensor_msgs.msg import Image
 
 from ideomotor.data.experience import ExperienceError, read_episodes
@@ -16,6 +17,7 @@ from ideomotor.policies.learned import LearnedController
 from ideomotor_interfaces.action import TrainController
 from ideomotor_learn.policies.training import ControllerTraining
 from ideomotor_nodes.controller_trainer import ControllerTrainerNode
+from ideomotor_nodes.controller_trainer_robot import TrainedRobot
 from ideomotor_nodes.experience_recorder import ExperienceRecorderNode
 from ideomotor_nodes.qos import LATCHED
 from tests.graph.conftest import Graph
@@ -59,9 +61,7 @@ class Training:
         return handle
 
     def result(self, handle: Any) -> Any:
-        future = handle.get_result_async()
-        self.graph.spin_until(future.done, timeout=90.0, what="the result")
-        return future.result()
+        return self.graph.result(handle, 90.0)
 
 
 def test_trains_and_leaves_everything_on_disk(graph: Graph, tmp_path: Path) -> None:
@@ -143,9 +143,25 @@ def test_stays_responsive_while_it_learns(graph: Graph, tmp_path: Path) -> None:
     handle = training.send()
     graph.spin_until(lambda: any(f.phase == "fit" for f in training.feedback), timeout=30.0)
     handle.cancel_goal_async()
-    future = handle.get_result_async()
-    graph.spin_until(future.done, timeout=3.0)
-    assert future.result().result.error_code == Result.CANCELLED
+    assert graph.result(handle, 3.0).result.error_code == Result.CANCELLED
+
+
+def test_a_cancel_before_the_policy_controller_has_answered_holds(graph: Graph, tmp_path: Path) -> None:
+    """Or the robot would do a whole run, with nobody waiting for it."""
+
+    class Handle:
+        cancelled = 0
+
+        def cancel_goal_async(self) -> None:
+            self.cancelled += 1
+
+    robot = TrainedRobot(Training(graph, tmp_path).node)
+    answer, handle = Future(), Handle()
+    robot._handle = answer
+    robot.abandon()
+    assert handle.cancelled == 0
+    answer.set_result(handle)
+    assert handle.cancelled == 1
 
 
 @pytest.mark.parametrize(

@@ -200,9 +200,7 @@ class Client:
         return self.graph.send_goal(self.client, goal, lambda m: self.feedback.append(m.feedback.position_error))
 
     def result(self, handle: Any) -> Any:
-        future = handle.get_result_async()
-        self.graph.spin_until(future.done)
-        return future.result()
+        return self.graph.result(handle)
 
 
 def test_goal_with_feedback(graph: Graph) -> None:

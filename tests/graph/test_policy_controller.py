@@ -1,5 +1,6 @@
 """The action RunPolicy over DDS: commands that answer states, what is watched meanwhile, and why a run ends."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 
 from ideomotor_nodes.qos import STREAM
+from ideomotor_nodes.run_policy import RunPolicyClient
 from tests.graph.conftest import Graph
 from tests.graph.controller_rig import MOTION, Arm, Result, Running, trained
 from tests.unit.test_rigid_body import ARM
@@ -71,6 +74,21 @@ def test_an_arm_goes_to_the_start_by_itself(graph: Graph, artefact: str) -> None
     efforts = [c for c in arm.commands if c.points]
     assert len(efforts) > MOTION.steps + 50
     np.testing.assert_allclose(arm.states[-1 - MOTION.steps], MOTION.q[0], atol=0.02)
+
+
+def test_run_policy_leaves_the_gate_of_a_real_robot_to_people(graph: Graph, artefact: str) -> None:
+    arm, running = Arm(graph), Running(graph)
+    running.ready()
+    given = {"artefact": artefact, "simulator": False, "runs": 2}
+    client = RunPolicyClient(parameter_overrides=[Parameter(k, value=v) for k, v in given.items()])
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(client.run)
+            graph.spin_until(done.done, timeout=60.0, what="the end of the runs")
+        assert done.result()
+    finally:
+        client.destroy_node()
+    assert arm.releases == 0
 
 
 def test_one_that_does_not_get_there_is_named(graph: Graph, artefact: str) -> None:

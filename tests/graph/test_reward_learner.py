@@ -51,9 +51,7 @@ class Learning:
         return handle
 
     def result(self, handle: Any) -> Any:
-        future = handle.get_result_async()
-        self.graph.spin_until(future.done, timeout=60.0, what="the result")
-        return future.result()
+        return self.graph.result(handle, 60.0)
 
     def content(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.artefact.iterdir()}

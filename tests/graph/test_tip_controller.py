@@ -83,9 +83,7 @@ class Bench:
         return handle
 
     def result(self, handle: Any) -> Any:
-        future = handle.get_result_async()
-        self.graph.spin_until(future.done, timeout=30.0)
-        return future.result()
+        return self.graph.result(handle, 30.0)
 
     def move(self, goal: MoveTip.Goal) -> Any:
         return self.result(self.send(goal))

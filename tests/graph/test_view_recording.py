@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nav_msgs.msg import Odometry
 from rclpy.serialization import serialize_message
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
@@ -57,6 +58,7 @@ def write(folder: Path) -> None:
         "/tf_static": "tf2_msgs/msg/TFMessage",
         "/body_schema": "ideomotor_interfaces/msg/BodySchema",
         "/joint_states": "sensor_msgs/msg/JointState",
+        "/odom": "nav_msgs/msg/Odometry",
         "/camera/color/camera_info": "sensor_msgs/msg/CameraInfo",
         "/camera/color/image_raw": "sensor_msgs/msg/Image",
         "/keypoints": "ideomotor_interfaces/msg/KeypointArray",
@@ -84,6 +86,9 @@ def write(folder: Path) -> None:
             put("/body_schema", after, schema)
         stamp = START + after
         put("/joint_states", after, convert.joint_state_msg(CHAIN.joint_names, q, stamp, np.zeros(7), np.zeros(7)))
+        base = Odometry()
+        base.pose.pose.position.x, base.pose.pose.orientation.w = 0.01 * after, 1.0
+        put("/odom", after, base)
         put("/camera/color/camera_info", after, convert.camera_info_msg(CAMERA, stamp, OPTICAL))
         colour = np.full((CAMERA.height, CAMERA.width, 3), GREEN if i >= 40 else MAGENTA, np.uint8)
         put("/camera/color/image_raw", after, convert.image_msg(colour, "rgb8", stamp, OPTICAL))
@@ -136,6 +141,7 @@ def test_everything_is_shown_at_its_time(recording: Recording) -> None:
     playback = Playback(shown, recording)  # type: ignore[arg-type]
     playback.advance(1.02)
     assert now_shown(shown) == (MAGENTA, pytest.approx(0.2), "NOMINAL", False)
+    assert shown.last["set_base_pose"][0][0, 3] == pytest.approx(0.01)
     camera, T_base_camera = shown.last["set_camera"]
     assert camera == CAMERA
     np.testing.assert_allclose(T_base_camera, T_BASE_CAMERA, atol=1e-12)

@@ -77,17 +77,12 @@ class Viewer:
             self._server.stop()
             raise PortInUseError(f"port {config.port} on {HOST} is in use; free it or choose another port")
         self._chain: LinkTree | None = None
-        self._joints: dict[str, float] = {}
-        self._target_joints: dict[str, float] = {}
-        self._T_world_base = self._T_world_target = np.eye(4)
         self._camera: tuple[Intrinsics, np.ndarray] | None = None
         self._keypoints: Keypoints | None = None
         self._body: BodyView | None = None
         self._errors: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=4096) for name in ERRORS}
         self._image: np.ndarray | None = None
         self._changed: set[str] = set()
-        self._robot: DrawnRobot | None = None
-        self._target: DrawnRobot | None = None
         self._chain_positions: list[np.ndarray] = []  # poses of the extension's links in the base
         self._build_scene()
         self._build_panels()
@@ -115,33 +110,30 @@ class Viewer:
             IdeomotorError: if the description cannot be loaded.
         """
         chain, shapes = LinkTree(urdf), shapes_of(urdf, self._resolve)
-        for drawn in (self._robot, self._target):
-            if drawn is not None:
-                drawn.remove()
         self._chain = chain
         with self._server.atomic():
-            self._robot = DrawnRobot(self._server.scene, f"{BASE}/robot", chain.links, shapes)
-            self._target = DrawnRobot(self._server.scene, f"{TARGET}/robot", chain.links, shapes, TARGET_COLOUR)
+            for drawn in (self._robot, self._target):
+                drawn.describe(chain, shapes)
         self._changed.update(("joints", "target"))
 
     def set_joint_positions(self, positions: Mapping[str, float]) -> None:
         """Merge joint positions by name [rad] or [m]."""
-        self._joints.update(positions)
+        self._robot.joints.update(positions)
         self._changed.add("joints")
 
     def set_base_pose(self, T_world_base: np.ndarray) -> None:
         """Move the robot and all that is given in its base: pose of its root link, shape (4, 4)."""
-        self._T_world_base = T_world_base
+        self._robot.T_world_base = T_world_base
         self._changed.add("joints")
 
     def set_target_joint_positions(self, positions: Mapping[str, float]) -> None:
         """Merge joint positions of the target motion by name [rad] or [m]: a second robot, translucent, shows them."""
-        self._target_joints.update(positions)
+        self._target.joints.update(positions)
         self._changed.add("target")
 
     def set_target_pose(self, T_world_target: np.ndarray) -> None:
         """Move the robot of the target motion: pose of its root link, shape (4, 4)."""
-        self._T_world_target = T_world_target
+        self._target.T_world_base = T_world_target
         self._changed.add("target")
 
     def set_camera(self, intrinsics: Intrinsics, T_base_camera: np.ndarray) -> None:
@@ -224,7 +216,7 @@ class Viewer:
             if "joints" in changed:
                 self._show_robot()
             if "target" in changed:
-                self._show_target()
+                self._target.show()
             if "camera" in changed:
                 self._show_camera()
             if "keypoints" in changed:
@@ -239,26 +231,13 @@ class Viewer:
     def _show_robot(self) -> None:
         if self._chain is None:
             return
-        missing = [name for name in self._chain.joint_names if name not in self._joints]
+        missing = self._robot.missing
         self._waiting.visible = bool(missing)
         if missing:
             self._waiting.content = f"Waiting for the positions of the joints {', '.join(missing)}"
-            return
-        poses = self._chain.link_poses(self._joints)
-        if self._robot is not None:
-            self._robot.show(poses)
-        self._base.wxyz, self._base.position = pose(self._T_world_base)
-        self._show_chain(poses)
-
-    def _show_target(self) -> None:
-        if (
-            self._chain is None
-            or self._target is None
-            or not set(self._chain.joint_names) <= self._target_joints.keys()
-        ):
-            return
-        self._target.show(self._chain.link_poses(self._target_joints))
-        self._target_base.wxyz, self._target_base.position = pose(self._T_world_target)
+        poses = self._robot.show()
+        if poses is not None:
+            self._show_chain(poses)
 
     def _show_chain(self, poses: Mapping[str, np.ndarray]) -> None:
         assert self._chain is not None
@@ -346,8 +325,7 @@ class Viewer:
         scene.add_grid("/floor", 4.0, 4.0, cell_size=0.1, section_size=0.5, shadow_opacity=0.25)
         server.initial_camera.position = (1.35, -1.35, 1.0)
         server.initial_camera.look_at = (0.4, 0.05, 0.45)
-        self._base = scene.add_frame(BASE, show_axes=False)
-        self._target_base = scene.add_frame(TARGET, show_axes=False)
+        self._robot, self._target = DrawnRobot(scene, BASE), DrawnRobot(scene, TARGET, TARGET_COLOUR)
         nothing = np.zeros((0, 2, 3), dtype=np.float32)
         self._nominal_lines = scene.add_line_segments(
             f"{BASE}/chain/nominal", nothing, CHAIN_COLOUR, thickness=3.0, thickness_units="screen"
